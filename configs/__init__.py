@@ -1,0 +1,1 @@
+"""Presets: YAML that a user copies and edits."""

@@ -1,0 +1,1 @@
+"""Curation: everything that turns pixels into rows, and rows into shards."""

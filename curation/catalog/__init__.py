@@ -1,0 +1,1 @@
+"""The catalog: the Lance tables of one dataset root."""

@@ -1,0 +1,207 @@
+"""The catalog: the Lance tables of one dataset root, and who may write them.
+
+Only the driver that holds the lease writes. Workers hand over part files (``commit.py``). Tables
+are created empty with their planned schemas, so every view exists from the first second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from curation.errors import CatalogError
+from curation.plan import Plan
+from curation.schema import FIXED_TABLES, RUNS
+from curation.storage import Storage
+
+FOLDER = "catalog"
+INDEX_FROM_ROWS = 50_000
+"""Tables with at least this many rows get a B-tree on their ids: below it a scan is as fast."""
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What the catalog remembers of the plan of its latest run; see ``Plan.record``.
+
+    Attributes:
+        tables: Table name -> fingerprint whose rows count.
+        stages: Stage name -> fingerprint.
+        video_stages: Stages that run once per video.
+        clip_stages: Stages that run per clip -> their table.
+        gated_stages: Stages that only kept clips reach.
+        detail_tables: Tables with many rows per clip or video.
+    """
+
+    tables: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    video_stages: list[str] = field(default_factory=list)
+    clip_stages: dict[str, str] = field(default_factory=dict)
+    gated_stages: list[str] = field(default_factory=list)
+    detail_tables: list[str] = field(default_factory=list)
+
+
+class Catalog:
+    """Lance tables under ``OUT/catalog``.
+
+    Args:
+        storage: The dataset root.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    @classmethod
+    def open(cls, root: str) -> Catalog:
+        """Open an existing dataset root.
+
+        Raises:
+            CatalogError: There is none.
+        """
+        catalog = cls(Storage(root))
+        if not catalog.has("runs"):
+            raise CatalogError(
+                "no clipmill dataset here", where=root, mend="run `clipmill curate INPUT --out ...`"
+            )
+        return catalog
+
+    def uri(self, table: str) -> str:
+        """The Lance URI of a table."""
+        return self.storage.uri(f"{FOLDER}/{table}.lance")
+
+    def has(self, table: str) -> bool:
+        """True when the table exists."""
+        return self.storage.exists(f"{FOLDER}/{table}.lance/_versions")
+
+    def dataset(self, table: str) -> lance.LanceDataset:
+        """The latest version of a table."""
+        return lance.dataset(self.uri(table))
+
+    def tables(self) -> list[str]:
+        """Names of all tables, sorted."""
+        fs, base = self.storage.fs, self.storage.path(FOLDER)
+        fs.invalidate_cache()
+        if not fs.exists(base):
+            return []
+        names = (str(p["name"]).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(base, detail=True))
+        return sorted(n.removesuffix(".lance") for n in names if n.endswith(".lance"))
+
+    def create(self, schemas: dict[str, pa.Schema]) -> None:
+        """Create missing tables empty; add columns that an older version lacks.
+
+        Raises:
+            CatalogError: A column changed its type.
+        """
+        for table, schema in schemas.items():
+            if not self.has(table):
+                lance.write_dataset(schema.empty_table(), self.uri(table), mode="create")
+                continue
+            dataset = self.dataset(table)
+            old = {f.name: f.type for f in dataset.schema}
+            for field in schema:
+                if field.name in old and old[field.name] != field.type:
+                    raise CatalogError(
+                        f"column {field.name!r} is {old[field.name]}, the plan writes {field.type}",
+                        where=f"table {table!r}",
+                        mend="give the stage's table another name, or use a new --out",
+                    )
+            new = [f for f in schema if f.name not in old]
+            if new:
+                dataset.add_columns(pa.schema(new))
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Append rows that the driver itself made (sources, runs)."""
+        if rows.num_rows:
+            lance.write_dataset(rows, self.uri(table), mode="append")
+
+    def replace(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Replace a table's rows in one version (verdicts)."""
+        lance.write_dataset(rows, self.uri(table), mode="overwrite")
+
+    def upsert(self, table: str, key: str, rows: pa.Table) -> None:
+        """Insert rows, replacing those of equal key."""
+        if rows.num_rows == 0:
+            return
+        merge = self.dataset(table).merge_insert(key)
+        merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+    def rows_of(
+        self, table: str, video_id: str, fingerprint: str, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows one stage wrote for one video, batch by batch."""
+        where = f"video_id = '{video_id}' AND fingerprint = '{fingerprint}'"
+        scanner = self.dataset(table).scanner(columns=columns, filter=where, batch_size=256)
+        yield from scanner.to_batches()
+
+    def start_run(self, run_id: str, command: str, config: dict[str, Any], plan: Plan) -> None:
+        """Record what the run is about to make current."""
+        from curation.versions import library_versions
+
+        row = {
+            "run_id": run_id,
+            "event": "started",
+            "at": datetime.now(UTC),
+            "command": command,
+            "config": json.dumps(config, sort_keys=True),
+            "fingerprints": json.dumps(plan.record(), sort_keys=True),
+            "versions": json.dumps(library_versions(), sort_keys=True),
+            "report": None,
+        }
+        self.append("runs", pa.Table.from_pylist([row], schema=RUNS))
+
+    def finish_run(self, run_id: str, report: dict[str, Any]) -> None:
+        """Record how the run ended."""
+        row = {
+            "run_id": run_id,
+            "event": "finished",
+            "at": datetime.now(UTC),
+            "report": json.dumps(report, sort_keys=True),
+        }
+        self.append("runs", pa.Table.from_pylist([row], schema=RUNS))
+
+    def last_run(self) -> dict[str, Any] | None:
+        """The newest ``started`` row, with its JSON columns parsed."""
+        table = self.dataset("runs").to_table(filter="event = 'started'")
+        if table.num_rows == 0:
+            return None
+        row = max(table.to_pylist(), key=lambda r: r["at"])
+        return row | {k: json.loads(row[k]) for k in ("config", "fingerprints", "versions")}
+
+    def current(self) -> PlanRecord:
+        """The plan whose rows count now."""
+        run = self.last_run()
+        return PlanRecord(**run["fingerprints"]) if run else PlanRecord()
+
+    def versions(self) -> dict[str, int]:
+        """Lance version of every table."""
+        return {t: self.dataset(t).version for t in self.tables()}
+
+    def compact(self) -> None:
+        """Merge small files, refresh indices, drop old versions; at the end of a run."""
+        from datetime import timedelta
+
+        for table in self.tables():
+            dataset = self.dataset(table)
+            if len(dataset.get_fragments()) > 8:
+                dataset.optimize.compact_files()
+            if dataset.count_rows() >= INDEX_FROM_ROWS and table not in ("runs", "verdicts"):
+                self._index(dataset)
+            dataset.cleanup_old_versions(older_than=timedelta(hours=1))
+
+    def _index(self, dataset: lance.LanceDataset) -> None:
+        if "video_id" not in dataset.schema.names:
+            return
+        if any("video_id" in i.field_names for i in dataset.describe_indices()):
+            dataset.optimize.optimize_indices()
+        else:
+            dataset.create_scalar_index("video_id", "BTREE")
+
+
+def fixed_schemas() -> dict[str, pa.Schema]:
+    """Schemas of the tables every root has."""
+    return dict(FIXED_TABLES)

@@ -1,0 +1,40 @@
+"""Judging the whole catalog: seconds, no pixels, one new version of the ``verdicts`` table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from curation.catalog.catalog import Catalog
+from curation.catalog.views import Views
+from curation.judge import Rules
+from curation.schema import VERDICTS
+
+
+def judge_catalog(catalog: Catalog, rules: Rules) -> int:
+    """Write a verdict for every current clip.
+
+    Returns:
+        Number of clips judged.
+    """
+    views = Views(catalog)
+    if "clips" not in catalog.current().tables:
+        return 0
+    columns = ", ".join(f'"{c}"' for c in ["clip_id", "video_id", *rules.columns()])
+    source = views.reader(f"SELECT {columns} FROM clips ORDER BY video_id, clip_id")
+    fingerprint = rules.fingerprint()
+    count = 0
+
+    def judged() -> Iterator[pa.RecordBatch]:
+        nonlocal count
+        for batch in source:
+            rows = rules.judge(pa.Table.from_batches([batch]))
+            count += rows.num_rows
+            stamp = pa.array([fingerprint] * rows.num_rows, pa.string())
+            table = rows.append_column("fingerprint", stamp).select(VERDICTS.names).cast(VERDICTS)
+            yield from table.to_batches()
+
+    # The view reads the old verdicts, which the replacement only drops once it is complete.
+    catalog.replace("verdicts", pa.RecordBatchReader.from_batches(VERDICTS, judged()))
+    return count

@@ -1,0 +1,1 @@
+"""Engines: how a plan's stages are run over units of work."""

@@ -1,0 +1,137 @@
+"""Attempt markers and the watchdog: an input that kills or hangs its worker costs one error row.
+
+Before a unit a worker leaves a marker that names the stage it is in. If the process dies, the
+marker stays and tells the next attempt what happened. The stall timer is faulthandler's: it runs
+in C, so it ends even a worker that hangs in a decoder while holding the interpreter lock.
+
+Markers of an earlier run count only with evidence of a crash (a trace that faulthandler left), so
+a run that was killed from outside again and again blames nobody.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+from typing import IO
+
+import psutil
+
+from curation.engine.unit import Limits
+from curation.errors import ErrorCode
+from curation.storage import Storage
+
+FOLDER = "attempts"
+MEMORY_POLL_S = 0.5
+EXIT_MEMORY = 86
+
+
+class Attempt:
+    """The marker of one unit in one worker.
+
+    Attributes:
+        number: 1 for the first attempt.
+        blamed: Stage in which the last attempt died, or None.
+        code: Error code for that death.
+    """
+
+    def __init__(self, storage: Storage, source_id: str, run_id: str, limits: Limits) -> None:
+        self._storage, self._run_id, self._limits = storage, run_id, limits
+        self._name = f"{FOLDER}/{source_id}.json"
+        self._trace_name = f"{FOLDER}/{source_id}.trace"
+        self._trace: IO[bytes] | None = None
+        marker = storage.read_json(self._name)
+        evidence = self._evidence()
+        if marker is not None and (marker["run_id"] == run_id or evidence):
+            self.number = int(marker["number"]) + 1
+            self.blamed: str | None = str(marker["stage"])
+            self.code = self._classify(marker, evidence)
+        else:
+            self.number, self.blamed, self.code = 1, None, str(ErrorCode.DECODER_CRASHED)
+        self._memory_hit = False
+
+    @property
+    def exhausted(self) -> bool:
+        """True when the blamed stage must not be tried again."""
+        return self.number >= self._limits.max_attempts
+
+    def enter(self, stage: str) -> None:
+        """Mark the stage about to run, and arm the watchdog."""
+        self._mark(stage, cause="")
+        if self._storage.local and self._trace is None:
+            self._trace = open(self._storage.path(self._trace_name), "wb")  # noqa: SIM115
+            faulthandler.enable(self._trace, all_threads=False)
+        self.beat()
+        self._stage = stage
+
+    def beat(self) -> None:
+        """Tell the watchdog that work goes on."""
+        if self._trace is not None:
+            faulthandler.dump_traceback_later(
+                self._limits.stall_timeout_s, exit=True, file=self._trace
+            )
+
+    def close(self) -> None:
+        """The unit ended in an orderly way: disarm and remove the marker."""
+        faulthandler.cancel_dump_traceback_later()
+        if self._trace is not None:
+            faulthandler.enable()
+            self._trace.close()
+            self._storage.remove(self._trace_name)
+        self._storage.remove(self._name)
+
+    def out_of_memory(self) -> None:
+        """Called by the memory guard just before the process ends."""
+        self._mark(self._stage, cause=ErrorCode.OUT_OF_MEMORY)
+
+    def _mark(self, stage: str, cause: str) -> None:
+        marker = {"run_id": self._run_id, "number": self.number, "stage": stage, "cause": cause}
+        self._storage.write_json(self._name, marker)
+
+    def _evidence(self) -> str:
+        try:
+            return self._storage.read_bytes(self._trace_name).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _classify(self, marker: dict[str, str], evidence: str) -> str:
+        if marker.get("cause"):
+            return str(marker["cause"])
+        return str(ErrorCode.TIMED_OUT if "Timeout" in evidence else ErrorCode.DECODER_CRASHED)
+
+
+class MemoryGuard:
+    """Ends the process when it outgrows its limit, after saying so in the marker."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limit = limits.memory_limit_bytes
+        self.attempt: Attempt | None = None
+        if self._limit is not None:
+            threading.Thread(target=self._watch, daemon=True, name="memory-guard").start()
+
+    def _watch(self) -> None:
+        process, tick = psutil.Process(), threading.Event()
+        while not tick.wait(MEMORY_POLL_S):
+            attempt = self.attempt
+            if attempt is not None and process.memory_info().rss > (self._limit or 0):
+                attempt.out_of_memory()
+                os._exit(EXIT_MEMORY)
+
+
+def clear_markers(storage: Storage) -> list[str]:
+    """Remove the markers of dead runs that carry no trace of a crash.
+
+    Returns:
+        Source ids that were in work when the last run was ended from outside.
+    """
+    interrupted = []
+    for name in storage.list(FOLDER, suffix=".json"):
+        source_id = name.rsplit("/", 1)[-1].removesuffix(".json")
+        trace = f"{FOLDER}/{source_id}.trace"
+        marker = storage.read_json(name)
+        crashed = storage.exists(trace) and storage.size_bytes(trace) > 0
+        if not crashed and not (marker or {}).get("cause"):
+            storage.remove(name)
+            storage.remove(trace)
+            interrupted.append(source_id)
+    return interrupted

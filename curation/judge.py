@@ -1,0 +1,138 @@
+"""The judge: thresholds on columns to a verdict with every failing reason.
+
+Judging reads no pixels. The same function runs inside a worker (to decide what is worth cutting)
+and over the whole catalog in seconds. A missing score is never a rejection by accident: each rule
+says what a null means.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curation.errors import ConfigError
+from curation.ids import json_digest
+
+KEPT, REJECTED, FAILED = "kept", "rejected", "failed"
+
+
+class Rule(BaseModel):
+    """Bounds on one numeric or boolean column, both inclusive.
+
+    Attributes:
+        min: Lowest value kept.
+        max: Highest value kept.
+        if_null: What a missing value means: ``keep``, ``reject`` or ``error`` (the clip is
+            counted as failed, with the reason ``null_<column>``).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: float | None = None
+    max: float | None = None
+    if_null: Literal["keep", "reject", "error"] = "error"
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Rule:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class Rules(BaseModel):
+    """Rules by column. A clip is kept when it fails none.
+
+    A failing clip carries the reasons ``low_<column>``, ``high_<column>`` or ``null_<column>``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rules: dict[str, Rule] = Field(default_factory=dict)
+
+    def check(self, known: dict[str, pa.DataType]) -> None:
+        """Refuse a rule on a column that no stage adds, or that is not a number.
+
+        Raises:
+            ConfigError: With the nearest valid column name.
+        """
+        for column in self.rules:
+            where = f"judge.rules.{column}"
+            kind = known.get(column)
+            if kind is None:
+                near = difflib.get_close_matches(column, list(known), n=1)
+                hint = (
+                    f"did you mean {near[0]!r}?"
+                    if near
+                    else "see `clipmill sql OUT 'describe clips'`"
+                )
+                raise ConfigError("no stage adds this column", where=where, mend=hint)
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or kind == pa.bool_()):
+                raise ConfigError(f"is {kind}, not a number", where=where)
+
+    def columns(self) -> list[str]:
+        """The columns the rules look at, sorted."""
+        return sorted(self.rules)
+
+    def fingerprint(self) -> str:
+        """32 hex digits that change when a rule does."""
+        return json_digest({"verdicts": 1, "rules": self.model_dump(mode="json")})
+
+    def judge(self, clips: pa.Table) -> pa.Table:
+        """Judge a table of clips.
+
+        Args:
+            clips: ``clip_id``, ``video_id`` and the columns of the rules.
+
+        Returns:
+            One row per clip, in order: ``clip_id, video_id, verdict, reasons``.
+        """
+        count = clips.num_rows
+        failing: list[tuple[str, np.ndarray]] = []
+        errors = np.zeros(count, bool)
+        for column in self.columns():
+            rule = self.rules[column]
+            values = clips.column(column)
+            null = _as_mask(pc.is_null(values, nan_is_null=True))
+            numbers = pc.cast(values, pa.float64())
+            if rule.min is not None:
+                low = _as_mask(pc.fill_null(pc.less(numbers, rule.min), False)) & ~null
+                failing.append((f"low_{column}", low))
+            if rule.max is not None:
+                high = _as_mask(pc.fill_null(pc.greater(numbers, rule.max), False)) & ~null
+                failing.append((f"high_{column}", high))
+            if rule.if_null != "keep":
+                failing.append((f"null_{column}", null))
+            if rule.if_null == "error":
+                errors |= null
+        reasons = _reason_lists(failing, count)
+        any_reason = pc.greater(pc.list_value_length(reasons), 0)
+        verdict = pc.if_else(pa.array(errors), FAILED, pc.if_else(any_reason, REJECTED, KEPT))
+        return pa.table(
+            {
+                "clip_id": clips.column("clip_id"),
+                "video_id": clips.column("video_id"),
+                "verdict": verdict,
+                "reasons": reasons,
+            }
+        )
+
+
+def _as_mask(values: pa.ChunkedArray) -> np.ndarray:
+    """A numpy bool array of a boolean column without nulls."""
+    return np.asarray(values.to_numpy(), dtype=bool)
+
+
+def _reason_lists(failing: list[tuple[str, np.ndarray]], count: int) -> pa.ListArray:
+    """For each of ``count`` rows the names whose mask is set, in order."""
+    if not failing or count == 0:
+        return pa.array([[]] * count, pa.list_(pa.string()))
+    mask = np.stack([m for _, m in failing], axis=1)
+    offsets = np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(np.int32)
+    names = pa.array([n for n, _ in failing], pa.string())
+    values = names.take(pa.array(np.nonzero(mask)[1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -1,0 +1,1 @@
+"""Media: opening, decoding and encoding video files with PyAV (which carries FFmpeg)."""

@@ -1,0 +1,173 @@
+"""A plan: stages in order, checked for wiring before any work, with a fingerprint each.
+
+A stage's fingerprint covers its name, version, fields, model checksums and the fingerprints of
+the stages whose columns it *reads*. Gating is not reading: a verdict chooses which clips are cut,
+but does not enter the cut's fingerprint.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import pyarrow as pa
+
+from curation.errors import PlanError
+from curation.ids import json_digest
+from curation.judge import Rules
+from curation.schema import FIXED_TABLES, STRING, VIRTUAL, with_keys
+from curation.stage import Stage
+
+SAMPLE_TABLE = "frames"
+"""The table behind the virtual ``sample_*`` columns."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where a column comes from: a table, its writer (None: given), and its type."""
+
+    name: str
+    type: pa.DataType
+    table: str
+    stage: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages from source to sink, and the rules that gate the ``gated`` ones."""
+
+    stages: tuple[Stage, ...]
+    rules: Rules = field(default_factory=Rules)
+
+    def check(self) -> pa.Schema:
+        """Check the wiring and return the schema of everything known of a clip at the end.
+
+        Raises:
+            PlanError: A missing or mistyped column (naming stage and column), two writers of one
+                column or table, a repeated stage name, or a rule on an unknown column.
+        """
+        known = {c.name: c for c in self._given()}
+        tables: dict[str, str] = {}
+        names: set[str] = set()
+        for stage in self.stages:
+            if stage.name in names:
+                raise PlanError("two stages have this name", where=f"stage {stage.name!r}")
+            names.add(stage.name)
+            for wanted in stage.reads:
+                _check_read(stage, wanted, known)
+            for column in self._added(stage, tables):
+                other = known.get(column.name)
+                if other is not None and column.name != "clip_id":
+                    raise PlanError(
+                        f"adds column {column.name!r}, which {other.stage or 'the engine'} "
+                        "already provides",
+                        where=f"stage {stage.name!r}",
+                        mend="rename the column: names are unique over all tables",
+                    )
+                known.setdefault(column.name, column)
+        self.rules.check({name: column.type for name, column in known.items()})
+        return pa.schema([pa.field(c.name, c.type) for c in known.values()])
+
+    def columns(self) -> dict[str, Column]:
+        """Every column a stage may read, by name."""
+        known = {c.name: c for c in self._given()}
+        for stage in self.stages:
+            for column in self._added(stage, {}):
+                known.setdefault(column.name, column)
+        return known
+
+    def fingerprints(self) -> dict[str, str]:
+        """Stage name -> fingerprint (32 hex digits)."""
+        known = self.columns()
+        prints: dict[str, str] = {}
+        for stage in self.stages:
+            sources = {known[f.name].stage for f in stage.reads if f.name in known}
+            cls = type(stage)
+            prints[stage.name] = json_digest(
+                {
+                    "stage": stage.name,
+                    "class": f"{cls.__module__}:{cls.__qualname__}",
+                    "version": stage.version,
+                    "fields": stage.settings(),
+                    "models": stage.model_checksums(),
+                    "reads": {s: prints[s] for s in sorted(x for x in sources if x)},
+                }
+            )
+        return prints
+
+    def table_fingerprints(self) -> dict[str, str]:
+        """Table name -> fingerprint of the stage that writes it."""
+        prints = self.fingerprints()
+        tables = {table: prints[s.name] for s in self.stages for table in s.adds}
+        return tables | {"verdicts": self.rules.fingerprint()}
+
+    def record(self) -> dict[str, object]:
+        """What the catalog has to know of the plan to show its rows: kept with each run."""
+        return {
+            "tables": self.table_fingerprints(),
+            "stages": self.fingerprints(),
+            "video_stages": [s.name for s in self.stages if s.grain == "video"],
+            "clip_stages": {s.name: next(iter(s.adds)) for s in self.stages if s.grain == "clip"},
+            "gated_stages": [s.name for s in self.stages if s.gated],
+            "detail_tables": sorted({t for s in self.stages for t in s.details}),
+        }
+
+    def table_schemas(self) -> dict[str, pa.Schema]:
+        """Stored schema of every table the plan writes, ``done`` last."""
+        planned = {t: with_keys(cols) for s in self.stages for t, cols in s.adds.items()}
+        fixed = dict(FIXED_TABLES)
+        done = fixed.pop("done")
+        return {**fixed, **planned, "done": done}
+
+    def groups(self) -> list[tuple[Stage, ...]]:
+        """Neighbouring stages of equal resources, to be fused into one worker each."""
+        runs = groupby(self.stages, key=lambda s: s.resources)
+        return [tuple(members) for _, members in runs]
+
+    def _given(self) -> list[Column]:
+        samples = next((s.name for s in self.stages if SAMPLE_TABLE in s.adds), None)
+        given = [Column("video_id", STRING, "sources", None)]
+        given += [Column(f.name, f.type, "sources", None) for f in VIRTUAL["source"]]
+        if samples:
+            given += [Column(f.name, f.type, SAMPLE_TABLE, samples) for f in VIRTUAL["sample"]]
+        return given
+
+    def _added(self, stage: Stage, tables: dict[str, str]) -> list[Column]:
+        added = []
+        for table, columns in stage.adds.items():
+            if table in FIXED_TABLES or table in tables:
+                owner = tables.get(table, "clipmill itself")
+                raise PlanError(
+                    f"writes table {table!r}, which belongs to {owner}",
+                    where=f"stage {stage.name!r}",
+                )
+            tables[table] = stage.name
+            if table not in stage.details:
+                added += [Column(f.name, f.type, table, stage.name) for f in columns]
+        return added
+
+
+def _check_read(stage: Stage, wanted: pa.Field, known: dict[str, Column]) -> None:
+    """Refuse a column that no earlier stage provides, or provides with another type."""
+    where = f"stage {stage.name!r}"
+    column = known.get(wanted.name)
+    if column is None:
+        near = difflib.get_close_matches(wanted.name, list(known), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "put the stage that adds it before"
+        raise PlanError(
+            f"reads column {wanted.name!r}, which no earlier stage adds", where=where, mend=hint
+        )
+    if column.type != wanted.type:
+        raise PlanError(
+            f"reads column {wanted.name!r} as {wanted.type}, but {column.stage or 'the engine'} "
+            f"provides {column.type}",
+            where=where,
+            mend="correct the type in the stage's reads",
+        )
+
+
+def stage_names(stages: Sequence[Stage]) -> list[str]:
+    """The names of stages, in order."""
+    return [s.name for s in stages]

@@ -1,0 +1,1 @@
+"""Shards: kept clips as WebDataset tars with an index."""

@@ -1,0 +1,95 @@
+"""From the catalog's kept clips to samples: what stands in a shard's ``.json`` and ``.txt``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from curation.catalog.catalog import Catalog
+from curation.catalog.views import Views
+from curation.shards.writer import Sample
+
+FACTS = (
+    "start_s",
+    "end_s",
+    "duration_s",
+    "start_frame",
+    "end_frame",
+    "shot_index",
+    "codec",
+    "width_px",
+    "height_px",
+    "transfer",
+    "is_vfr",
+    "median_fps",
+)
+"""Columns of a clip and its video that travel beside the scores."""
+GIVEN = ("title", "license", "source")
+
+
+def kept_samples(catalog: Catalog, seed: int = 0) -> Iterator[Sample]:
+    """All kept clips with media, one sample each, in shard order (see ``writer.order_key``)."""
+    views = Views(catalog)
+    scores = _score_columns(views, catalog)
+    rows = views.reader(
+        f"""SELECT * FROM clips WHERE verdict = 'kept' AND media_path IS NOT NULL
+        ORDER BY concat(media_num_frames, 'x', media_height_px, 'x', media_width_px),
+            sha256(concat({int(seed)}, ':', clip_id))""",
+        batch_rows=2048,
+    )
+    for batch in rows:
+        for row in batch.to_pylist():
+            yield _sample(row, scores)
+
+
+def _score_columns(views: Views, catalog: Catalog) -> list[str]:
+    """Columns of every ungated clip-grain table: the scores, built-in and the user's."""
+    plan = catalog.current()
+    names: list[str] = []
+    for stage, table in plan.clip_stages.items():
+        if stage not in plan.gated_stages:
+            names += [c for c in views.columns(table) if c not in ("clip_id", "video_id")]
+    return sorted(names)
+
+
+def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
+    extra = json.loads(row["metadata"]) if row["metadata"] else {}
+    record = {
+        "clip_id": row["clip_id"],
+        "video_id": row["video_id"],
+        "file": source_name(row["uri"]),
+        "num_frames": row["media_num_frames"],
+        "height_px": row["media_height_px"],
+        "width_px": row["media_width_px"],
+        "fps": row["media_fps"],
+        "clip": {name: row[name] for name in FACTS},
+        "scores": {name: _number(row[name]) for name in scores},
+        "metadata": {k: row[k] for k in GIVEN if row[k] is not None} | extra,
+        "caption": row["caption"] or "",
+        "caption_source": "input" if row["caption"] else None,
+    }
+    return Sample(
+        clip_id=row["clip_id"],
+        media_path=row["media_path"],
+        media_bytes=row["media_bytes"],
+        media_sha256=row["media_sha256"],
+        frames=row["media_num_frames"],
+        height_px=row["media_height_px"],
+        width_px=row["media_width_px"],
+        fps=row["media_fps"],
+        duration_s=row["media_duration_s"],
+        caption=row["caption"] or "",
+        record=record,
+    )
+
+
+def source_name(uri: str) -> str:
+    """How a shard names its source: a URL in full, a local file by its name alone."""
+    return uri if "://" in uri else PurePosixPath(uri).name
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401 - whatever a user's score column holds
+    """Scores are stored as float32: give the shortest decimal that means the same."""
+    return round(value, 6) if isinstance(value, float) else value

@@ -1,0 +1,325 @@
+"""Kept clips to WebDataset tars: deterministic to the byte, indexed, committed by the index.
+
+Key = clip id, members ``.mp4 .json .txt``. Clips of one stored shape share a bucket folder; inside
+it they are ordered by a seeded hash and packed to a target size. Which bytes come out depends on
+the kept clips and the settings alone. New tars are staged first and the index is written last, so
+a killed run leaves the old shards and their index, or mended ones after a rerun.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation.ids import canonical_json, shuffle_key
+from curation.schema import FLOAT64, INT32, INT64, STRING, schema
+from curation.storage import CHUNK_BYTES, Storage
+
+FOLDER = "shards"
+STAGING = "shards.staging"
+INDEX = f"{FOLDER}/index.parquet"
+FORMAT_VERSION = 1
+MEMBERS = ("mp4", "json", "txt")
+
+INDEX_SCHEMA = schema(
+    clip_id=STRING,
+    shard=STRING,  # relative to the dataset root
+    bucket=STRING,
+    frames=INT32,
+    height_px=INT32,
+    width_px=INT32,
+    fps=FLOAT64,
+    duration_s=FLOAT64,
+    has_caption=pa.bool_(),
+    mp4_offset=INT64,  # of the member's first byte in the shard
+    mp4_bytes=INT64,
+    mp4_sha256=STRING,
+    json_offset=INT64,
+    json_bytes=INT64,
+    txt_offset=INT64,
+    txt_bytes=INT64,
+    shard_bytes=INT64,
+    shard_sha256=STRING,
+)
+
+
+class ShardSettings(BaseModel):
+    """How kept clips are packed.
+
+    Attributes:
+        target_bytes: A shard is closed when the next sample would grow it beyond this.
+        seed: Orders the clips inside a bucket.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target_bytes: int = Field(256 * 2**20, ge=4096, description="size of a shard in bytes")
+    seed: int = Field(0, description="order of clips inside a bucket")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One kept clip, ready to be packed.
+
+    Attributes:
+        clip_id: The key.
+        media_path: Its MP4, relative to the dataset root.
+        media_bytes: Size of the MP4.
+        media_sha256: Checksum of the MP4.
+        frames: Frames in the MP4.
+        height_px: Stored height.
+        width_px: Stored width.
+        fps: Mean frame rate.
+        duration_s: Length.
+        caption: Text for ``.txt``, empty when uncaptioned.
+        record: Content of ``.json``.
+    """
+
+    clip_id: str
+    media_path: str
+    media_bytes: int
+    media_sha256: str
+    frames: int
+    height_px: int
+    width_px: int
+    fps: float
+    duration_s: float
+    caption: str
+    record: dict[str, Any]
+
+    @property
+    def bucket(self) -> str:
+        """Folder of the stored shape, ``frames x height x width``."""
+        return f"{self.frames}x{self.height_px}x{self.width_px}"
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What sharding did.
+
+    Attributes:
+        num_shards: Shards of the dataset.
+        num_samples: Samples in them.
+        num_bytes: Their size.
+        reused: True when nothing had changed.
+    """
+
+    num_shards: int
+    num_samples: int
+    num_bytes: int
+    reused: bool
+
+
+def write_shards(
+    storage: Storage,
+    samples: Callable[[], Iterable[Sample]],
+    settings: ShardSettings,
+    on_sample: Callable[[int], None] = lambda _: None,
+) -> ShardReport:
+    """Bring ``shards/`` to exactly the given samples; memory holds one sample at a time.
+
+    Args:
+        storage: The dataset root.
+        samples: Gives all kept clips in the order of :func:`order_key`; called once to see
+            whether anything changed, and once more to write.
+        settings: Packing.
+        on_sample: Called with the bytes of each packed sample.
+    """
+    plan = plan_digest(samples(), settings)
+    if _plan_of_index(storage) == plan:
+        return _summary(storage, reused=True)
+    storage.remove_tree(STAGING)
+    metadata = {"clipmill.plan": plan, "clipmill.shard_format": str(FORMAT_VERSION)}
+    index_schema = INDEX_SCHEMA.with_metadata(metadata)
+    wanted: set[str] = set()
+    with (
+        storage.open_write(f"{STAGING}/index.parquet") as out,
+        pq.ParquetWriter(out, index_schema, compression="zstd") as index,
+    ):
+        for name, members in _pack(samples(), settings):
+            rows = _write_tar(storage, name, members, on_sample)
+            index.write_table(pa.Table.from_pylist(rows, schema=index_schema))
+            wanted.add(name)
+    _swap(storage, wanted)
+    return _summary(storage, reused=False)
+
+
+def order_key(bucket: str, seed: int, clip_id: str) -> tuple[str, str]:
+    """Where a clip stands: by bucket, then by seeded hash."""
+    return bucket, shuffle_key(seed, clip_id)
+
+
+def plan_digest(samples: Iterable[Sample], settings: ShardSettings) -> str:
+    """What the shards will hold, as hex digits: contents, order and settings."""
+    sha = hashlib.sha256(canonical_json([FORMAT_VERSION, settings.model_dump()]).encode())
+    for s in samples:
+        text = hashlib.sha256(_json(s) + b"\0" + _text(s)).hexdigest()
+        sha.update(f"{s.clip_id} {s.media_sha256} {text}\n".encode())
+    return sha.hexdigest()
+
+
+def read_index(storage: Storage, columns: list[str] | None = None) -> pa.Table | None:
+    """The index, or None when nothing was sharded yet."""
+    if not storage.exists(INDEX):
+        return None
+    with storage.open_read(INDEX) as source:
+        return pq.read_table(source, columns=columns)
+
+
+def _pack(samples: Iterable[Sample], settings: ShardSettings) -> Iterator[tuple[str, list[Sample]]]:
+    """Divide the ordered samples into named shards of about the target size."""
+    members: list[Sample] = []
+    size, number, bucket = 0, 0, None
+    for sample in samples:
+        grown = size + _tar_bytes(sample)
+        if members and (sample.bucket != bucket or grown > settings.target_bytes):
+            yield _shard_name(bucket, number), members
+            number = number + 1 if sample.bucket == bucket else 0
+            members, size = [], 0
+        bucket = sample.bucket
+        members.append(sample)
+        size += _tar_bytes(sample)
+    if members:
+        yield _shard_name(bucket, number), members
+
+
+def _shard_name(bucket: str | None, number: int) -> str:
+    return f"{FOLDER}/{bucket}/000-{number:06d}.tar"
+
+
+def _tar_bytes(sample: Sample) -> int:
+    """Size of a sample in a tar: each member has a header block and whole blocks of data."""
+    sizes = (sample.media_bytes, len(_json(sample)), len(_text(sample)))
+    return sum(512 + -(-n // 512) * 512 for n in sizes)
+
+
+def _json(sample: Sample) -> bytes:
+    return canonical_json(sample.record).encode()
+
+
+def _text(sample: Sample) -> bytes:
+    return sample.caption.encode()
+
+
+class _HashingFile:
+    """A file that hashes what passes."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self.sha256, self.size = out, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._out.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
+def _write_tar(
+    storage: Storage, name: str, members: list[Sample], on_sample: Callable[[int], None]
+) -> list[dict[str, Any]]:
+    """Write one shard to the staging folder; returns its index rows."""
+    rows = []
+    with storage.open_write(name.replace(FOLDER, STAGING, 1)) as out:
+        sink = _HashingFile(out)
+        with tarfile.open(fileobj=cast(Any, sink), mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for sample in members:
+                row = _index_row(name, sample)
+                for suffix in MEMBERS:
+                    offset, size = _add(tar, sink, storage, sample, suffix)
+                    row |= {f"{suffix}_offset": offset, f"{suffix}_bytes": size}
+                rows.append(row)
+                on_sample(sample.media_bytes)
+    for row in rows:
+        row |= {"shard_bytes": sink.size, "shard_sha256": sink.sha256.hexdigest()}
+    return rows
+
+
+def _index_row(name: str, sample: Sample) -> dict[str, Any]:
+    return {
+        "clip_id": sample.clip_id,
+        "shard": name,
+        "bucket": sample.bucket,
+        "frames": sample.frames,
+        "height_px": sample.height_px,
+        "width_px": sample.width_px,
+        "fps": sample.fps,
+        "duration_s": sample.duration_s,
+        "has_caption": bool(sample.caption),
+        "mp4_sha256": sample.media_sha256,
+    }
+
+
+def _add(
+    tar: tarfile.TarFile, sink: _HashingFile, storage: Storage, sample: Sample, suffix: str
+) -> tuple[int, int]:
+    """Add one member; returns the offset of its data and its size."""
+    info = tarfile.TarInfo(f"{sample.clip_id}.{suffix}")
+    info.mtime, info.mode = 0, 0o644
+    if suffix == "mp4":
+        info.size = sample.media_bytes
+        with storage.open_read(sample.media_path) as source:
+            tar.addfile(info, cast(Any, source))
+    else:
+        data = _json(sample) if suffix == "json" else _text(sample)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    padded = -(-info.size // 512) * 512
+    return sink.size - padded, info.size
+
+
+def _swap(storage: Storage, wanted: set[str]) -> None:
+    """Put staged shards in place, remove those that no longer belong, the index last."""
+    # Without an index nobody reads half-swapped shards; the new one is the commit.
+    storage.remove(INDEX)
+    staged_index = f"{STAGING}/index.parquet"
+    for staged in storage.walk(STAGING):
+        if staged != staged_index:
+            storage.rename(staged, staged.replace(STAGING, FOLDER, 1))
+    for name in storage.walk(FOLDER):
+        if name not in wanted:
+            storage.remove(name)
+    storage.rename(staged_index, INDEX)
+    storage.remove_tree(STAGING)
+
+
+def _plan_of_index(storage: Storage) -> str | None:
+    if not storage.exists(INDEX):
+        return None
+    with storage.open_read(INDEX) as source:
+        metadata = pq.read_schema(source).metadata or {}
+    return metadata.get(b"clipmill.plan", b"").decode()
+
+
+def _summary(storage: Storage, *, reused: bool) -> ShardReport:
+    table = read_index(storage, ["shard", "shard_bytes"])
+    assert table is not None
+    sizes = dict(
+        zip(table.column("shard").to_pylist(), table.column("shard_bytes").to_pylist(), strict=True)
+    )
+    return ShardReport(len(sizes), table.num_rows, sum(sizes.values()), reused)
+
+
+def hash_file(storage: Storage, name: str) -> tuple[str, int]:
+    """sha256 and size of a file of the root, read in chunks."""
+    sha, size = hashlib.sha256(), 0
+    with storage.open_read(name) as source:
+        while chunk := source.read(CHUNK_BYTES):
+            sha.update(chunk)
+            size += len(chunk)
+    return sha.hexdigest(), size
+
+
+def parse_record(data: bytes) -> dict[str, Any]:
+    """The content of a ``.json`` member."""
+    return json.loads(data)

@@ -1,0 +1,1 @@
+"""Signals: the numbers kept of every frame, so that nothing has to be decoded twice."""

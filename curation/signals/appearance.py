@@ -1,0 +1,67 @@
+"""Per-frame numbers of light, sharpness and change, on the analysis picture.
+
+Cost: about 0.25 ms a frame. The three content deltas are PySceneDetect's (mean absolute HSV
+difference to the previous frame, 0-255), so that its detectors can run on them later.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from curation.signals.analysis import SmallFrame
+
+DARK, BRIGHT = 16, 239
+"""Luma below and above which a pixel counts as crushed or clipped (of 0-255)."""
+CONTRAST_FLOOR = 4.0
+"""Luma levels added to the contrast before dividing, so that noise on a flat wall is not sharp."""
+
+
+class Appearance(NamedTuple):
+    """Numbers of one frame; deltas are 0 on the first.
+
+    Attributes:
+        delta_hue: Mean absolute hue difference to the previous frame, 0-179.
+        delta_sat: Same of saturation, 0-255.
+        delta_val: Same of value (brightness), 0-255.
+        rgb_mean: Mean of all colour values, 0-255.
+        luma_mean: Mean luma, 0-1.
+        luma_std: Standard deviation of luma, 0-0.5.
+        dark_fraction: Share of pixels at or below crushed black, 0-1.
+        bright_fraction: Share of pixels at or above clipped white, 0-1.
+        sharpness: Mean absolute Laplacian over contrast; about 0.1 (blurred) to 1 (crisp).
+    """
+
+    delta_hue: float
+    delta_sat: float
+    delta_val: float
+    rgb_mean: float
+    luma_mean: float
+    luma_std: float
+    dark_fraction: float
+    bright_fraction: float
+    sharpness: float
+
+
+def measure(now: SmallFrame, before: SmallFrame | None) -> Appearance:
+    """Measure one frame against the one before it."""
+    deltas = (0.0, 0.0, 0.0)
+    if before is not None:
+        hue, sat, val, _ = cv2.mean(cv2.absdiff(now.hsv, before.hsv))
+        deltas = (hue, sat, val)
+    mean, std = (float(x[0, 0]) for x in cv2.meanStdDev(now.luma))
+    histogram = cv2.calcHist([now.luma], [0], None, [256], [0, 256]).ravel()
+    pixels = now.luma.size
+    laplacian = cv2.Laplacian(now.luma, cv2.CV_16S)
+    edge = cv2.norm(laplacian, cv2.NORM_L1) / pixels
+    return Appearance(
+        *deltas,
+        rgb_mean=float(np.mean(cv2.mean(now.bgr)[:3])),
+        luma_mean=mean / 255,
+        luma_std=std / 255,
+        dark_fraction=float(histogram[: DARK + 1].sum()) / pixels,
+        bright_fraction=float(histogram[BRIGHT:].sum()) / pixels,
+        sharpness=edge / (std + CONTRAST_FLOOR),
+    )

@@ -1,0 +1,129 @@
+"""Motion between two pictures a fixed time apart, split into camera and object motion.
+
+Unit: fractions of the frame diagonal per second, so neither resolution nor frame rate enters.
+Pairs are about 1/8 s apart whatever the frame rate. Dense inverse search optical flow (Kroeger et
+al., ECCV 2016; OpenCV's DIS, preset fast) at half the analysis size; the camera is the similarity
+transform (shift, zoom, roll) that fits the flow best under Cauchy weights, objects are the rest.
+Cost: about 0.6 ms a pair, 8 pairs a second of video.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+PAIR_INTERVAL_S = 0.125
+GRID_PX = 4
+SCALE_PX = 1.0
+"""Cauchy scale of the camera fit: residuals well above one flow pixel count as objects."""
+ITERATIONS = 6
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion of one pair of pictures.
+
+    Attributes:
+        total_per_s: Mean length of the flow, frame diagonals per second.
+        camera_per_s: Mean length of the camera's part.
+        object_per_s: Mean length of what the camera does not explain.
+        pan_per_s: Camera's mean shift to the right, diagonals per second (content moves left).
+        tilt_per_s: Camera's mean shift upwards (content moves down).
+        zoom_per_s: Relative growth of the content per second.
+        roll_per_s: Turn of the content, radians per second, clockwise.
+    """
+
+    total_per_s: float
+    camera_per_s: float
+    object_per_s: float
+    pan_per_s: float
+    tilt_per_s: float
+    zoom_per_s: float
+    roll_per_s: float
+
+
+class FlowMeter:
+    """Feeds on luma pictures with times and yields a :class:`Motion` about every 1/8 s."""
+
+    def __init__(self) -> None:
+        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._anchor: tuple[float, np.ndarray] | None = None
+
+    def push(self, luma: np.ndarray, time_s: float, step_s: float) -> tuple[Motion, float] | None:
+        """Take the next frame.
+
+        Args:
+            luma: uint8 [h, w] analysis picture.
+            time_s: Its time.
+            step_s: Time since the previous frame; a pair closes at the frame nearest to the
+                interval, so half a step early is allowed.
+
+        Returns:
+            The motion since the pair's first frame and that frame's time, or None between pairs.
+        """
+        if self._anchor is not None and time_s - self._anchor[0] < PAIR_INTERVAL_S - step_s / 2:
+            return None
+        half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        before, self._anchor = self._anchor, (time_s, half)
+        if before is None:
+            return None
+        flow = self._dis.calc(before[1], half, None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return split_motion(flow, time_s - before[0]), before[0]
+
+
+def split_motion(flow: np.ndarray, dt_s: float) -> Motion:
+    """Split a dense flow field into camera and object motion.
+
+    Args:
+        flow: float32 [h, w, 2], pixels of displacement (x, y).
+        dt_s: Time between the two pictures.
+    """
+    height, width = flow.shape[:2]
+    diagonal = float(np.hypot(height, width))
+    ys, xs = np.mgrid[GRID_PX // 2 : height : GRID_PX, GRID_PX // 2 : width : GRID_PX]
+    moved = flow[ys, xs].reshape(-1, 2).astype(np.float64)
+    x = (xs.ravel() - (width - 1) / 2).astype(np.float64)
+    y = (ys.ravel() - (height - 1) / 2).astype(np.float64)
+    shift_x, shift_y, grow, turn = _fit_similarity(x, y, moved)
+    model = np.stack([shift_x + grow * x - turn * y, shift_y + grow * y + turn * x], axis=1)
+    per_s = 1.0 / (diagonal * dt_s)
+
+    def mean_length(field: np.ndarray) -> float:
+        return float(np.sqrt((field**2).sum(axis=1)).mean()) * per_s
+
+    return Motion(
+        total_per_s=mean_length(moved),
+        camera_per_s=mean_length(model),
+        object_per_s=mean_length(moved - model),
+        pan_per_s=-shift_x * per_s,
+        tilt_per_s=shift_y * per_s,
+        zoom_per_s=grow / dt_s,
+        roll_per_s=turn / dt_s,
+    )
+
+
+def _fit_similarity(
+    x: np.ndarray, y: np.ndarray, moved: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Robust least squares of ``(tx + g x - r y, ty + g y + r x)`` to displacements.
+
+    Starts from the median shift, so that half the picture may belong to moving objects.
+    """
+    u, v = moved[:, 0], moved[:, 1]
+    shift_x, shift_y, grow, turn = float(np.median(u)), float(np.median(v)), 0.0, 0.0
+    for _ in range(ITERATIONS):
+        du = u - (shift_x + grow * x - turn * y)
+        dv = v - (shift_y + grow * y + turn * x)
+        weight = 1.0 / (1.0 + (du * du + dv * dv) / SCALE_PX**2)
+        total = weight.sum()
+        mx, my = (weight @ x) / total, (weight @ y) / total
+        mu, mv = (weight @ u) / total, (weight @ v) / total
+        cx, cy, cu, cv = x - mx, y - my, u - mu, v - mv
+        spread = weight @ (cx * cx + cy * cy)
+        grow = float(weight @ (cx * cu + cy * cv) / spread)
+        turn = float(weight @ (cx * cv - cy * cu) / spread)
+        shift_x = float(mu - grow * mx + turn * my)
+        shift_y = float(mv - grow * my - turn * mx)
+    return shift_x, shift_y, grow, turn

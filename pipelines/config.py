@@ -1,0 +1,266 @@
+"""The configuration of a curation run: one model, YAML files, dotted overrides.
+
+The stages themselves are the models of their sections, so there is no second list of their
+settings. Unknown keys are refused with the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curation.engine.unit import Limits
+from curation.errors import ConfigError
+from curation.judge import Rules
+from curation.plan import Plan
+from curation.shards.writer import ShardSettings
+from curation.stage import Stage
+from curation.stages.cut import Cut
+from curation.stages.probe import Probe
+from curation.stages.score import Score
+from curation.stages.signals import Signals
+from curation.stages.split import Split
+
+DEFAULT_PRESET = "laptop"
+
+
+class RunSettings(BaseModel):
+    """How a run is carried out; nothing here changes a result.
+
+    Attributes:
+        engine: ``ray`` or ``inline``.
+        num_workers: Most videos in work at a time; null: as many as there are cores.
+        stall_timeout_s: A worker without progress for this long is killed.
+        memory_limit_bytes: A worker above this resident size is killed; null: a share of the
+            machine's memory.
+        max_internal_errors: A run with more unexpected failures than this stops.
+        commit_rows: Rows that wait before they are committed.
+        commit_every_s: Seconds before waiting rows are committed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["ray", "inline"] = "ray"
+    num_workers: int | None = Field(None, ge=1)
+    stall_timeout_s: float = Field(300.0, gt=0)
+    memory_limit_bytes: int | None = Field(None, gt=0)
+    max_internal_errors: int = Field(50, ge=0)
+    commit_rows: int = Field(20_000, ge=1)
+    commit_every_s: float = Field(20.0, gt=0)
+
+    def limits(self) -> Limits:
+        """The watchdog's settings."""
+        return Limits(
+            stall_timeout_s=self.stall_timeout_s, memory_limit_bytes=self.memory_limit_bytes
+        )
+
+
+class InputSettings(BaseModel):
+    """Which files of a folder are taken.
+
+    Attributes:
+        extensions: File endings, lower case; a file named one by one is always taken.
+        text_sidecars: Take ``NAME.txt`` beside ``NAME.mp4`` as its caption.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    extensions: tuple[str, ...] = (
+        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts"),
+        *("flv", "ogv", "3gp", "wmv", "mxf"),
+    )
+    text_sidecars: bool = True
+
+
+class CurateConfig(BaseModel):
+    """Everything ``clipmill curate`` can be told.
+
+    Attributes:
+        inputs: Which files are taken.
+        probe: See ``curation/stages/probe.py``.
+        signals: See ``curation/stages/signals.py``.
+        split: See ``curation/stages/split.py``.
+        score: See ``curation/stages/score.py``.
+        stages: The user's own stages, run after ``score``: ``{use: package.module:Class, ...}``.
+        judge: Rules by column.
+        cut: See ``curation/stages/cut.py``.
+        shard: Packing.
+        run: Engine and limits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    inputs: InputSettings = InputSettings()
+    probe: Probe = Probe()  # pyright: ignore[reportCallIssue]
+    signals: Signals = Signals()  # pyright: ignore[reportCallIssue]
+    split: Split = Split()  # pyright: ignore[reportCallIssue]
+    score: Score = Score()  # pyright: ignore[reportCallIssue]
+    stages: tuple[dict[str, Any], ...] = ()
+    judge: Rules = Rules()
+    cut: Cut = Cut()  # pyright: ignore[reportCallIssue]
+    shard: ShardSettings = ShardSettings()  # pyright: ignore[reportCallIssue]
+    run: RunSettings = RunSettings()  # pyright: ignore[reportCallIssue]
+
+    def plan(self) -> Plan:
+        """The plan: built-in stages, the user's own, and the cut of what the judge keeps."""
+        own = [load_stage(spec, f"stages[{i}]") for i, spec in enumerate(self.stages)]
+        return Plan(
+            stages=(self.probe, self.signals, self.split, self.score, *own, self.cut),
+            rules=self.judge,
+        )
+
+
+def load_stage(spec: dict[str, Any], where: str) -> Stage:
+    """Build a user's stage from ``{use: "package.module:Class", field: value, ...}``.
+
+    Raises:
+        ConfigError: It cannot be imported, is no stage, or has no such field.
+    """
+    fields = dict(spec)
+    path = str(fields.pop("use", ""))
+    module_name, _, class_name = path.partition(":")
+    if not module_name or not class_name:
+        raise ConfigError(f"needs use: package.module:ClassName, got {path!r}", where=where)
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(
+            f"cannot import {path!r}: {exc}",
+            where=where,
+            mend="is the package installed, or its folder on PYTHONPATH?",
+        ) from exc
+    if not (isinstance(cls, type) and issubclass(cls, Stage)):
+        raise ConfigError(f"{path!r} is no subclass of curation.stage.Stage", where=where)
+    try:
+        return cls(**fields)
+    except ValidationError as exc:
+        raise _explain(exc, cls, where) from exc
+
+
+def load_config(
+    path: str | None = None,
+    overrides: list[str] | None = None,
+    *,
+    base: dict[str, Any] | None = None,
+) -> CurateConfig:
+    """Read a config file, apply ``key.sub=value`` overrides, and check everything.
+
+    Args:
+        path: YAML file, or the name of a preset (``laptop``, ``cluster``). None: the default
+            preset, unless ``base`` is given.
+        overrides: ``a.b.c=value`` with YAML values.
+        base: Values to start from instead of a file (the config a dataset was made with).
+
+    Raises:
+        ConfigError: An unknown or mistyped key or value.
+    """
+    if base is not None and path is None:
+        data = base
+    else:
+        data = read_yaml(path or DEFAULT_PRESET)
+    for text in overrides or []:
+        _apply(data, text)
+    try:
+        return CurateConfig.model_validate(data)
+    except ValidationError as exc:
+        raise _explain(exc, CurateConfig, path or "config") from exc
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The mapping in a YAML file or preset."""
+    text = _preset_text(path)
+    if text is None:
+        try:
+            text = Path(path).read_text()
+        except OSError as exc:
+            raise ConfigError(
+                str(exc), where=path, mend=f"a file, or one of: {', '.join(preset_names())}"
+            ) from exc
+    try:
+        data = yaml.safe_load(text) or {}
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"is not YAML: {exc}", where=path) from exc
+    if not isinstance(data, dict):
+        raise ConfigError("must be a mapping of sections", where=path)
+    return data
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that travel with the package."""
+    folder = resources.files("configs") / "curate"
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def _preset_text(name: str) -> str | None:
+    if not name.replace("_", "").replace("-", "").isalnum():
+        return None
+    preset = resources.files("configs") / "curate" / f"{name}.yaml"
+    return preset.read_text() if preset.is_file() else None
+
+
+def is_override(argument: str) -> bool:
+    """True for ``section.key=value`` (and not for a path or URL that holds an equals sign)."""
+    key, equals, _ = argument.partition("=")
+    if not equals or not key or "/" in key or Path(argument).exists():
+        return False
+    return (
+        key.split(".")[0].split("[")[0] in CurateConfig.model_fields
+        or key.replace(".", "").replace("_", "").isalnum()
+    )
+
+
+def _apply(data: dict[str, Any], text: str) -> None:
+    """Set one dotted key in nested mappings."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError("an override is key.sub=value", where=text)
+    *path, last = key.split(".")
+    node = data
+    for name in path:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{name!r} has no keys below it", where=text)
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"value is not YAML: {exc}", where=text) from exc
+
+
+def _explain(exc: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
+    """The first validation error in words, with the nearest key."""
+    error = exc.errors(include_url=False)[0]
+    path = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        wrong = str(error["loc"][-1])
+        valid = sorted(_fields_at(model, error["loc"][:-1]))
+        near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
+        return ConfigError(f"unknown key {path!r}", where=where, mend=mend)
+    given = error.get("input")
+    return ConfigError(f"{path}: {error['msg']} (got {given!r})", where=where)
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that a path of keys leads to."""
+    current: Any = model
+    for key in path:
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            break
+        field = current.model_fields.get(str(key))
+        if field is None:
+            break
+        current = field.annotation
+        if getattr(current, "__origin__", None) is dict:
+            current = current.__args__[1]
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return list(model.model_fields)

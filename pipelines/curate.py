@@ -1,0 +1,302 @@
+"""The main job: sources to shards, one phase after the other, and the report of the run.
+
+    register -> judge what is there -> (probe signals split score cut) on what is pending
+             -> judge -> shard -> account
+
+The same function serves the command line and Python. A dataset root has one current
+configuration: a run brings every known source to it, and computes only what that changes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from curation.catalog.account import Account, take_account
+from curation.catalog.catalog import Catalog
+from curation.catalog.commit import Committer
+from curation.catalog.lease import Lease
+from curation.catalog.pending import pending_units
+from curation.catalog.verdicts import judge_catalog
+from curation.catalog.views import Views
+from curation.engine.attempts import FOLDER as ATTEMPTS
+from curation.engine.attempts import clear_markers
+from curation.engine.inline import group_specs, run_inline
+from curation.engine.unit import StageCount, Unit, UnitResult
+from curation.errors import BudgetError, ConfigError, ErrorCode
+from curation.plan import Plan
+from curation.shards.samples import kept_samples
+from curation.shards.writer import ShardReport, write_shards
+from curation.storage import Storage
+from pipelines.config import CurateConfig
+from pipelines.progress import RunProgress
+from pipelines.sources import as_table, expand
+
+SOURCE_BATCH = 10_000
+
+
+@dataclass(kw_only=True)
+class RunReport:
+    """What one run did; the account covers the whole root.
+
+    Attributes:
+        run_id: Its id.
+        root: The dataset root.
+        engine: ``ray`` or ``inline``.
+        account: The root's totals after the run.
+        stages: Per stage: rows, failed clips, busy seconds, units run, units reused.
+        errors: Code -> number of units that ended with it in this run.
+        videos_run: Units worked on.
+        video_s: Seconds of video decoded in this run.
+        recovered_parts: Parts that an earlier, killed run had left.
+        interrupted: Sources in work when an earlier run was ended from outside.
+        first_video_s: Command start to first finished video; None without work.
+        engine_start_s: Time Ray took to start; 0 inline.
+        wall_s: The whole run.
+        shards: What sharding did.
+        fingerprints: Stage -> fingerprint.
+    """
+
+    run_id: str
+    root: str
+    engine: str
+    account: Account = field(default_factory=Account)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    videos_run: int = 0
+    video_s: float = 0.0
+    recovered_parts: int = 0
+    interrupted: list[str] = field(default_factory=list)
+    first_video_s: float | None = None
+    engine_start_s: float = 0.0
+    wall_s: float = 0.0
+    shards: ShardReport | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """True when everything the root was given is accounted for."""
+        return self.account.balanced
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"balanced": self.balanced}
+
+
+def curate(
+    inputs: list[str],
+    out: str,
+    config: CurateConfig | None = None,
+    *,
+    address: str | None = None,
+    quiet: bool = True,
+    started: float | None = None,
+) -> RunReport:
+    """Curate videos into shards.
+
+    Args:
+        inputs: Files, folders, globs, manifests, local or by URL. Empty: the known sources.
+        out: The dataset root.
+        config: Settings; None: the default preset.
+        address: An existing Ray cluster (``auto`` or ``ray://...``).
+        quiet: No progress on stderr.
+        started: ``time.perf_counter()`` of the command's start, for the report.
+
+    Returns:
+        The report; ``report.balanced`` says whether everything is accounted for.
+
+    Raises:
+        ClipmillError: The command cannot be carried out as given.
+    """
+    from pipelines.config import load_config
+
+    job = _Job(config or load_config(), out, quiet=quiet, started=started)
+    with ExitStack() as stack:
+        cluster = job.start_engine(address, stack)
+        job.plan.check()
+        rows = list(expand(inputs, job.config.inputs))
+        job.prepare(rows, stack)
+        units = job.pending()
+        if units:
+            job.run(units, cluster)
+            judge_catalog(job.catalog, job.plan.rules)
+        job.finish()
+    return job.report
+
+
+class _Job:
+    """One run of ``curate``."""
+
+    def __init__(
+        self, config: CurateConfig, out: str, *, quiet: bool, started: float | None
+    ) -> None:
+        self.config, self.quiet = config, quiet
+        self.started = time.perf_counter() if started is None else started
+        self.plan: Plan = config.plan()
+        self.storage = Storage(out)
+        self.catalog = Catalog(self.storage)
+        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+        self.report = RunReport(run_id=self.run_id, root=self.storage.url, engine=config.run.engine)
+        self._committer = Committer(
+            self.catalog,
+            self.plan.table_schemas(),
+            max_rows=config.run.commit_rows,
+            max_wait_s=config.run.commit_every_s,
+        )
+
+    def start_engine(self, address: str | None, stack: ExitStack) -> Any:  # noqa: ANN401
+        """Begin starting Ray, unless inline; the plan is checked meanwhile."""
+        if self.config.run.engine == "inline":
+            return None
+        from curation.engine.ray_data import RayCluster
+
+        cluster = RayCluster(address=address, num_cpus=self.config.run.num_workers)
+        cluster.start()
+        stack.callback(cluster.stop)
+        return cluster
+
+    def prepare(self, rows: list[dict[str, Any]], stack: ExitStack) -> None:
+        """Take the lease, mend what a killed run left, register sources and the plan."""
+        if not rows and not self.catalog.has("sources"):
+            raise ConfigError("no input", mend="name files, folders, globs or a manifest")
+        stack.enter_context(Lease(self.storage, self.run_id))
+        self.catalog.create(self.plan.table_schemas())
+        self.report.interrupted = clear_markers(self.storage)
+        self.report.recovered_parts = self._committer.recover()
+        for start in range(0, len(rows), SOURCE_BATCH):
+            batch = as_table(rows[start : start + SOURCE_BATCH])
+            self.catalog.upsert("sources", "source_id", batch)
+        self.report.fingerprints = self.plan.fingerprints()
+        self.catalog.start_run(
+            self.run_id, "curate", self.config.model_dump(mode="json"), self.plan
+        )
+        judge_catalog(self.catalog, self.plan.rules)
+
+    def pending(self) -> list[Unit]:
+        """What is left to do; notes what is reused."""
+        views = Views(self.catalog)
+        units = list(pending_units(views, self.plan))
+        known = views.query("SELECT count(DISTINCT video_id) AS n FROM complete_videos")
+        total = known.column("n")[0].as_py() + sum(
+            1
+            for u in units
+            if any(s.grain == "video" and s.name in u.todo for s in self.plan.stages)
+        )
+        for stage in self.plan.stages:
+            run = sum(stage.name in u.todo for u in units)
+            self.report.stages[stage.name] = {
+                "videos_run": run,
+                "videos_reused": max(0, total - run),
+                **asdict(StageCount()),
+            }
+        return units
+
+    def run(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
+        """Run the pending units and commit their parts as they come."""
+        specs = group_specs(self.plan, self.storage, self.run_id, self.config.run.limits())
+        if cluster is None:
+            results = run_inline(specs, units)
+        else:
+            from curation.engine.ray_data import run_ray
+
+            results = run_ray(cluster, specs, units, num_workers=self.config.run.num_workers)
+        names = [s.name for s in self.plan.stages]
+        seen: set[str] = set()
+        with RunProgress(names, len(units), quiet=self.quiet) as progress:
+            for result in results:
+                if result.unit.source_id in seen:
+                    continue  # Ray ran a unit twice: its second part is dropped at commit
+                seen.add(result.unit.source_id)
+                self._note(result)
+                for part in result.parts:
+                    self._committer.add(part)
+                progress.advance(result)
+                self._check_budget()
+        self._committer.flush()
+        if cluster is not None:
+            self.report.engine_start_s = round(cluster.start_s, 2)
+
+    def finish(self) -> None:
+        """Shard, account, record, tidy up."""
+        self.report.shards = write_shards(
+            self.storage,
+            lambda: kept_samples(self.catalog, self.config.shard.seed),
+            self.config.shard,
+        )
+        self.catalog.compact()
+        self.storage.remove_tree(ATTEMPTS)
+        self.report.account = take_account(self.catalog)
+        self.report.wall_s = round(time.perf_counter() - self.started, 2)
+        self.catalog.finish_run(self.run_id, self.report.as_dict())
+
+    def _note(self, result: UnitResult) -> None:
+        report = self.report
+        if report.first_video_s is None and result.error is None and not result.duplicate:
+            report.first_video_s = round(time.perf_counter() - self.started, 2)
+        report.videos_run += 1
+        report.video_s = round(report.video_s + (result.video_s or 0.0), 3)
+        if result.error:
+            report.errors[result.error] = report.errors.get(result.error, 0) + 1
+        for name, count in result.counts.items():
+            total = report.stages[name]
+            total["rows"] += count.rows
+            total["failed"] += count.failed
+            total["busy_s"] = round(total["busy_s"] + count.busy_s, 4)
+
+    def _check_budget(self) -> None:
+        bugs = self.report.errors.get(ErrorCode.INTERNAL_ERROR, 0)
+        budget = self.config.run.max_internal_errors
+        if bugs > budget:
+            self._committer.flush()
+            raise BudgetError(
+                f"{bugs} unexpected failures, more than run.max_internal_errors={budget}",
+                where=self.storage.url,
+                mend="see `clipmill sql OUT 'select * from errors'`; the next run goes on from here",
+            )
+
+
+def rejudge(out: str, config: CurateConfig) -> Account:
+    """Judge a dataset anew with a configuration's rules; no pixels.
+
+    Newly kept clips have no media yet and count as uncut until the next ``curate``.
+    """
+    storage = Storage(out)
+    catalog = Catalog.open(out)
+    plan = config.plan()
+    plan.check()
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+    with Lease(storage, run_id):
+        catalog.start_run(run_id, "judge", config.model_dump(mode="json"), plan)
+        judge_catalog(catalog, plan.rules)
+        return take_account(catalog)
+
+
+def reshard(
+    out: str, config: CurateConfig, on_sample: Callable[[int], None] = lambda _: None
+) -> ShardReport:
+    """Bring the shards of a dataset to its current verdicts."""
+    storage = Storage(out)
+    catalog = Catalog.open(out)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+    with Lease(storage, run_id):
+        return write_shards(
+            storage, lambda: kept_samples(catalog, config.shard.seed), config.shard, on_sample
+        )
+
+
+def stored_config(catalog: Catalog) -> dict[str, Any]:
+    """The configuration of the latest run, to be changed key by key."""
+    run = catalog.last_run()
+    return dict(run["config"]) if run else {}
+
+
+def sources_table(rows: Iterator[dict[str, Any]]) -> pa.Table:
+    """Source rows as a table (for callers that list without running)."""
+    return as_table(list(rows))

@@ -1,0 +1,102 @@
+"""What a person sees while a run goes on: one bar per stage, with rates and time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from curation.engine.unit import UnitResult
+
+PLAIN_EVERY_S = 10.0
+"""Without a terminal a line is printed this often instead of a bar."""
+
+
+class _Rate(ProgressColumn):
+    """Units per second, and what the stage made of them."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        rate = f"{speed:.2f}/s" if speed else "--/s"
+        return Text(f"{rate} {task.fields.get('note', '')}")
+
+
+class RunProgress:
+    """Bars for a run; lines when there is no terminal; nothing when quiet.
+
+    Args:
+        stages: Names of the stages, in order.
+        total: Number of units.
+        quiet: Print nothing.
+    """
+
+    def __init__(self, stages: list[str], total: int, *, quiet: bool) -> None:
+        self._console = Console(stderr=True)
+        self._total, self._done, self._last = total, 0, time.monotonic()
+        self._began, self._failed = time.monotonic(), 0
+        self._bars: Progress | None = None
+        self._tasks = {}
+        self._rows = dict.fromkeys(stages, 0)
+        self._busy = dict.fromkeys(stages, 0.0)
+        self._plain = not quiet and not sys.stderr.isatty()
+        if not quiet and not self._plain:
+            self._bars = Progress(
+                TextColumn("{task.description:>12}"),
+                BarColumn(bar_width=28),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                _Rate(),
+                console=self._console,
+            )
+            self._tasks = {s: self._bars.add_task(s, total=total) for s in stages}
+
+    def __enter__(self) -> RunProgress:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def advance(self, result: UnitResult) -> None:
+        """Take one finished unit."""
+        self._done += 1
+        self._failed += result.error is not None
+        for stage in self._rows:
+            count = result.counts.get(stage)
+            if count is not None:
+                self._rows[stage] += count.rows
+                self._busy[stage] += count.busy_s
+            if self._bars is not None:
+                note = f"{self._rows[stage]} rows, {self._busy[stage]:.1f} s of work"
+                self._bars.update(self._tasks[stage], advance=1, note=note)
+        if self._plain and time.monotonic() - self._last > PLAIN_EVERY_S:
+            self._line()
+
+    def _line(self) -> None:
+        self._last = time.monotonic()
+        rate = self._done / (self._last - self._began)
+        left_s = (self._total - self._done) / rate
+        rows = ", ".join(f"{s} {n}" for s, n in self._rows.items() if n)
+        self._console.print(
+            f"{self._done}/{self._total} videos, {self._failed} failed, {rate:.2f}/s, "
+            f"{left_s:.0f} s left ({rows})",
+            highlight=False,
+        )

@@ -1,0 +1,1 @@
+"""Training: planned data order, models, diffusion, parallelism and evaluation."""
