@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -127,6 +129,9 @@ def load_stage(spec: dict[str, Any], where: str) -> Stage:
     module_name, _, class_name = path.partition(":")
     if not module_name or not class_name:
         raise ConfigError(f"needs use: package.module:ClassName, got {path!r}", where=where)
+    # A console script does not have the current folder on its path; Ray's workers get ours.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as exc:
@@ -218,21 +223,38 @@ def is_override(argument: str) -> bool:
 
 
 def _apply(data: dict[str, Any], text: str) -> None:
-    """Set one dotted key in nested mappings."""
+    """Set one dotted key in nested mappings; a number picks an element of a list."""
     key, equals, value = text.partition("=")
     if not equals:
         raise ConfigError("an override is key.sub=value", where=text)
-    *path, last = key.split(".")
-    node = data
-    for name in path:
-        child = node.setdefault(name, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{name!r} has no keys below it", where=text)
-        node = child
     try:
-        node[last] = yaml.safe_load(value)
+        new = yaml.safe_load(value)
     except yaml.YAMLError as exc:
         raise ConfigError(f"value is not YAML: {exc}", where=text) from exc
+    *path, last = key.split(".")
+    node: Any = data
+    for name in path:
+        node = _child(node, name, text)
+    if isinstance(node, list):
+        _child(node, last, text)
+        node[int(last)] = new
+    elif isinstance(node, dict):
+        node[last] = new
+    else:
+        raise ConfigError(f"{path[-1]!r} has no keys below it", where=text)
+
+
+def _child(node: Any, name: str, text: str) -> Any:  # noqa: ANN401 - nested YAML
+    if isinstance(node, list):
+        if not name.isdigit() or int(name) >= len(node):
+            raise ConfigError(f"no element {name!r} in a list of {len(node)}", where=text)
+        return node[int(name)]
+    if not isinstance(node, dict):
+        raise ConfigError(f"{name!r} is below a single value", where=text)
+    child = node.setdefault(name, {})
+    if child is None:
+        child = node[name] = {}
+    return child
 
 
 def _explain(exc: ValidationError, model: type[BaseModel], where: str) -> ConfigError:

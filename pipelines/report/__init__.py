@@ -1,0 +1,1 @@
+"""The run's HTML page: one self-contained file below the dataset root."""

@@ -1,0 +1,36 @@
+"""Where benchmarks find footage, and how they print."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelines.demo import demo_footage
+
+
+def footage(names: list[str]) -> list[Path]:
+    """Named files of the shared real videos, or the packaged clips where there are none."""
+    default = Path(__file__).resolve().parents[2].parent / "shared" / "assets"
+    folder = Path(os.environ.get("CLIPMILL_ASSETS", default)) / "videos" / "real"
+    found = [folder / n for n in names if (folder / n).is_file()]
+    return found or sorted(demo_footage().glob("*.mp4"))
+
+
+def interleaved(runs: int, *jobs: Callable[[], object]) -> list[list[float]]:
+    """CPU seconds of each job, `runs` times in turn (A B A B ...), after one warm-up each."""
+    times: list[list[float]] = [[] for _ in jobs]
+    for turn in range(runs + 1):
+        for i, job in enumerate(jobs):
+            began = time.process_time()
+            job()
+            if turn:
+                times[i].append(time.process_time() - began)
+    return times
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """Median of the pairwise ratios."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
