@@ -65,15 +65,23 @@ def curate(
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Turn raw video into shards; run it again to go on, or to bring a dataset up to date."""
+    """Turn raw video into shards; run the same command again to go on after a kill.
+
+    Without INPUT and --config a dataset is brought up to date with its own latest configuration
+    (after `judge`, say); with them, to the given one.
+    """
     from pipelines import summary
     from pipelines.config import is_override, load_config
 
     given = inputs or []
+    sources = [a for a in given if not is_override(a)]
     overrides = [a for a in given if is_override(a)]
     if engine is not None:
         overrides.append(f"run.engine={engine}")
-    settings = load_config(config, overrides)
+    if out and not sources and config is None and not print_config:
+        settings = _stored(out, overrides)  # bring up to date: the dataset's own configuration
+    else:
+        settings = load_config(config, overrides)
     if print_config:
         typer.echo(summary.config_yaml(settings), nl=False)
         return
@@ -81,8 +89,9 @@ def curate(
         raise ClipmillError("no dataset root", mend="add --out FOLDER")
     from pipelines.curate import curate as run
 
-    sources = [a for a in given if not is_override(a)]
-    report = run(sources, out, settings, address=address, quiet=quiet or as_json, started=_process_start())
+    report = run(
+        sources, out, settings, address=address, quiet=quiet or as_json, started=_process_start()
+    )
     _show(report.as_dict(), lambda console: summary.print_run(report, console), as_json)
     raise typer.Exit(OK if report.balanced else UNBALANCED)
 
@@ -100,8 +109,8 @@ def status(out: Root, as_json: Json = False) -> None:
 
 
 @app.command(
-    epilog="Examples: [bold]clipmill sql data \"select verdict, count(*) from clips group by 1\"[/];"
-    " [bold]clipmill sql data \"show tables\"[/]"
+    epilog='Examples: [bold]clipmill sql data "select verdict, count(*) from clips group by 1"[/];'
+    ' [bold]clipmill sql data "show tables"[/]'
 )
 def sql(
     out: Root,

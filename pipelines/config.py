@@ -165,10 +165,7 @@ def load_config(
     Raises:
         ConfigError: An unknown or mistyped key or value.
     """
-    if base is not None and path is None:
-        data = base
-    else:
-        data = read_yaml(path or DEFAULT_PRESET)
+    data = read_yaml(path or DEFAULT_PRESET) if path or base is None else base
     for text in overrides or []:
         _apply(data, text)
     try:

@@ -37,6 +37,7 @@ from curation.shards.writer import ShardReport, write_shards
 from curation.storage import Storage
 from pipelines.config import CurateConfig
 from pipelines.progress import RunProgress
+from pipelines.report.page import write_page
 from pipelines.sources import as_table, expand
 
 SOURCE_BATCH = 10_000
@@ -62,6 +63,7 @@ class RunReport:
         wall_s: The whole run.
         shards: What sharding did.
         fingerprints: Stage -> fingerprint.
+        page: Path or URL of the report page.
     """
 
     run_id: str
@@ -79,6 +81,7 @@ class RunReport:
     wall_s: float = 0.0
     shards: ShardReport | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
+    page: str = ""
 
     @property
     def balanced(self) -> bool:
@@ -235,6 +238,7 @@ class _Job:
         self.report.account = take_account(self.catalog)
         self.report.wall_s = round(time.time() - self.started, 2)
         self.catalog.finish_run(self.run_id, self.report.as_dict())
+        self.report.page = write_page(self.catalog, self.report.as_dict())
 
     def _note(self, result: UnitResult) -> None:
         report = self.report
@@ -258,7 +262,7 @@ class _Job:
             raise BudgetError(
                 f"{bugs} unexpected failures, more than run.max_internal_errors={budget}",
                 where=self.storage.url,
-                mend="see `clipmill sql OUT 'select * from errors'`; the next run goes on from here",
+                mend="look at the view errors (`clipmill sql`); the next run goes on from here",
             )
 
 

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from curation.errors import ClipmillError
 from pipelines.config import load_config
@@ -22,8 +21,8 @@ FOOTAGE = {
     "carphone_pristine.mp4": ("Carphone, a test sequence", "unknown"),
     "carphone_distorted.mp4": ("Carphone, distorted", "unknown"),
 }
-OVERRIDES = ["split.min_s=1", "split.max_s=4"]
-"""The footage is short: shorter clips make a richer page."""
+OVERRIDES = ["split.min_s=1", "split.max_s=4", "signals.sample_interval_s=0.4"]
+"""The footage is short: shorter clips and denser samples make a richer page."""
 
 
 def demo_footage() -> Path:
@@ -67,11 +66,7 @@ def run_demo(out: str, engine: str, console: Console) -> bool:
 
     manifest = write_manifest(Path(out) / "manifest.jsonl")
     settings = [*OVERRIDES, f"run.engine={engine}"]
-    console.print(
-        f"clipmill curate {manifest} --out {out} {' '.join(settings)}", highlight=False
-    )
+    console.print(f"clipmill curate {manifest} --out {out} {' '.join(settings)}", highlight=False)
     report = curate([str(manifest)], out, load_config(None, settings), quiet=False)
     summary.print_run(report, console)
-    page = Path(out, "report", "index.html").resolve()
-    console.print(f"[bold]open the page:[/] file://{escape(str(page))}", soft_wrap=True)
     return report.balanced

@@ -165,9 +165,7 @@ def _models() -> list[Check]:
         import torch
 
         if torch.cuda.is_available():
-            gpu = ", ".join(
-                torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
-            )
+            gpu = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     stages = "probe, signals, split, score, judge and cut run on the CPU and need no weights"
     return [
         Check("gpu", gpu != "none", gpu, "everything runs on the CPU", required=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -29,7 +30,8 @@ GLOB_CHARS = "*?["
 def expand(inputs: list[str], settings: InputSettings) -> Iterator[dict[str, Any]]:
     """Rows of ``sources`` for every input, in a stable order, each URI once.
 
-    A URI that cannot be found becomes a row too: what was asked for is accounted for. Metadata of a manifest wins over a bare mention of the same URI.
+    A URI that cannot be found becomes a row too: what was asked for is accounted for. Metadata of
+    a manifest wins over a bare mention of the same URI.
 
     Raises:
         ConfigError: A manifest that cannot be read, or a folder or glob without any video.
@@ -53,8 +55,9 @@ def _expand_one(given: str, settings: InputSettings) -> Iterator[dict[str, Any]]
     fs, path = _filesystem(given)
     if suffix in MANIFESTS:
         yield from _manifest(given, suffix, settings)
-    elif any(c in given for c in GLOB_CHARS) and not fs.exists(path):
-        yield from _many(given, sorted(str(p) for p in fs.glob(path)), fs, settings)
+    elif _is_glob(given) and not fs.exists(path):
+        found = sorted(str(p) for p in fs.glob(path))
+        yield from _many(given, [p for p in found if not fs.isdir(p)], fs, settings)
     elif fs.isdir(path):
         found = sorted(str(p) for p in fs.find(path))
         wanted = {f".{e}" for e in settings.extensions}
@@ -62,6 +65,12 @@ def _expand_one(given: str, settings: InputSettings) -> Iterator[dict[str, Any]]
         yield from _many(given, videos, fs, settings)
     else:
         yield _source(given, {}, settings)
+
+
+def _is_glob(given: str) -> bool:
+    """True for a pattern; a question mark in a web address begins its query."""
+    chars = GLOB_CHARS.replace("?", "") if given.startswith(("http://", "https://")) else GLOB_CHARS
+    return any(c in given for c in chars)
 
 
 def _many(
@@ -83,7 +92,7 @@ def _manifest(given: str, suffix: str, settings: InputSettings) -> Iterator[dict
     try:
         with fsspec.open(given, "rb") as source:
             records = list(_records(source.read(), suffix))  # pyright: ignore[reportAttributeAccessIssue]
-    except (OSError, ValueError, pa.ArrowException) as exc:
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as exc:
         raise ConfigError(f"manifest cannot be read: {exc}", where=given) from exc
     for number, record in enumerate(records, start=1):
         uri = record.pop("uri", None)
@@ -96,7 +105,7 @@ def _manifest(given: str, suffix: str, settings: InputSettings) -> Iterator[dict
 
 def _records(data: bytes, suffix: str) -> Iterator[dict[str, Any]]:
     if suffix == ".jsonl":
-        for line in data.decode().splitlines():
+        for line in data.decode("utf-8-sig").split("\n"):  # others may stand inside a string
             if line.strip():
                 record = json.loads(line)
                 if not isinstance(record, dict):
@@ -118,15 +127,16 @@ def _source(uri: str, record: dict[str, Any], settings: InputSettings) -> dict[s
     """One row: normal form of the URI, its state, and its metadata."""
     fs, path = _filesystem(uri)
     local = isinstance(fs, LocalFileSystem)
-    uri = str(Path(path).absolute()) if local else uri
+    uri = _text(str(Path(path).absolute()) if local else uri)
     row: dict[str, Any] = {"source_id": source_id(uri), "uri": uri} | _state(fs, path)
-    named = {ALIASES.get(k, k): v for k, v in record.items() if k and v not in (None, "")}
+    values = {k: _plain(v) for k, v in record.items() if k}
+    named = {ALIASES.get(k, k): v for k, v in values.items() if v not in (None, "")}
     for key in GIVEN:
         value = named.pop(key, None)
         row[key] = None if value is None else str(value)
     if row["caption"] is None and settings.text_sidecars:
         row["caption"] = _sidecar(fs, path)
-    row["metadata"] = canonical_json(_plain(named)) if named else None
+    row["metadata"] = canonical_json(named) if named else None
     return row
 
 
@@ -162,11 +172,18 @@ def _filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any metadata
-    """Metadata as JSON-able values; dates and the like as text."""
+    """Metadata as JSON-able values; dates and the like as text, what is no number as null."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {_text(str(k)): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float):
         return value
-    return str(value)
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    """Text that can be stored: half characters (undecodable file names) become ``?``."""
+    return value.encode("utf-8", "replace").decode()

@@ -57,6 +57,8 @@ def print_run(report: RunReport, console: Console) -> None:
         f"Ray's start {report.engine_start_s:.1f} s; {report.video_s:.1f} s of video decoded"
     )
     console.print(f"dataset: {escape(report.root)}", soft_wrap=True)
+    page = report.page if "://" in report.page else f"file://{report.page}"
+    console.print(f"[bold]page:[/] {escape(page)}", soft_wrap=True)
 
 
 def print_account(account: Account, console: Console) -> None:

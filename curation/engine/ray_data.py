@@ -8,12 +8,14 @@ load their weights once.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +24,7 @@ import pyarrow as pa
 
 from curation.engine.unit import Unit, UnitResult, WorkerSpec
 from curation.engine.worker import Worker
-from curation.errors import ClipmillError
+from curation.errors import ClipmillError, PlanError
 from curation.ids import digest
 
 MAX_BLOCKS = 4096
@@ -50,6 +52,7 @@ class RayCluster:
     _ready: threading.Event = field(default_factory=threading.Event)
     _leave: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _warming: list[Any] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin starting; returns at once, so the plan can be checked meanwhile."""
@@ -78,11 +81,11 @@ class RayCluster:
         if self._thread is not None:
             self._thread.join()
 
-    def cpus(self) -> float:
-        """Cores in the cluster."""
+    def resources(self) -> dict[str, float]:
+        """What the cluster has in all, by Ray's names."""
         import ray
 
-        return float(ray.cluster_resources().get("CPU", 1.0))
+        return {str(k): float(v) for k, v in ray.cluster_resources().items()}
 
     def check_shared(self, specs: list[WorkerSpec]) -> None:
         """Check that every node sees the dataset root.
@@ -138,6 +141,8 @@ class RayCluster:
             preload.start()
             import ray
 
+            # Ray forks and at once replaces its helper processes: nothing of Lance runs in them.
+            warnings.filterwarnings("ignore", message="lance is not fork-safe")
             local: dict[str, Any] = {}
             if self.address is None:
                 cpus = self.num_cpus or os.cpu_count() or 1
@@ -153,11 +158,29 @@ class RayCluster:
                 ignore_reinit_error=True,
                 **local,
             )
+            self._warm_up()
             preload.join()
             _quiet()
         except BaseException as exc:  # handed to the main thread by wait()
             self._error.append(exc)
         self.start_s = time.perf_counter() - began
+
+
+    def _warm_up(self) -> None:
+        """Let the waiting worker processes import what they will need, while we go on."""
+        import ray
+
+        if self.address is None:
+
+            @ray.remote(num_cpus=1)
+            def warm() -> None:
+                import ray.data  # noqa: F401
+
+                import curation.engine.worker
+                import curation.stages.cut
+                import curation.stages.split  # noqa: F401
+
+            self._warming = [warm.remote() for _ in range(int(self.resources().get("CPU", 1.0)))]
 
 
 def run_ray(
@@ -175,17 +198,16 @@ def run_ray(
 
     cluster.wait()
     cluster.check_shared(specs)
-    blocks = min(len(units), MAX_BLOCKS)
-    per_block = -(-len(units) // blocks)
-    tables = [
-        pa.table({"result": [_pack(UnitResult(unit=u)) for u in units[i : i + per_block]]}, RESULT)
-        for i in range(0, len(units), per_block)
-    ]
-    dataset = ray.data.from_arrow(tables)
+    resources = cluster.resources()
+    # from_items describes its blocks here; from_arrow would start a worker just for that (3 s).
+    dataset = ray.data.from_items(
+        [{"result": _pack(UnitResult(unit=u))} for u in units],
+        override_num_blocks=min(len(units), MAX_BLOCKS),
+    )
     for spec in specs:
         dataset = dataset.map_batches(
             _operator(spec),  # pyright: ignore[reportArgumentType]
-            **operator_arguments(spec, cluster.cpus(), num_workers),
+            **operator_arguments(spec, resources, num_workers),
         )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in batch.column("result").to_pylist():
@@ -193,24 +215,39 @@ def run_ray(
 
 
 def operator_arguments(
-    spec: WorkerSpec, cluster_cpus: float, num_workers: int | None
+    spec: WorkerSpec, cluster: dict[str, float], num_workers: int | None
 ) -> dict[str, Any]:
     """Arguments of ``map_batches`` for a group, fitted to what the cluster has.
 
-    A request larger than the cluster would wait for ever, so it is cut down to it.
+    A request larger than the cluster would wait for ever, so cores and memory are cut down to it.
+
+    Args:
+        spec: The group.
+        cluster: Ray's resources of the whole cluster.
+        num_workers: Most units in work at a time; None: as many as fit.
+
+    Raises:
+        PlanError: The group needs a GPU and there is none.
     """
     import ray.data
 
-    resources = spec.stages[0].resources
+    needs = spec.stages[0].resources
     arguments: dict[str, Any] = {
         "batch_size": 1,
         "batch_format": "pyarrow",
-        "num_cpus": min(resources.num_cpus, cluster_cpus),
+        "num_cpus": min(needs.num_cpus, cluster.get("CPU", 1.0)),
     }
-    if resources.memory_bytes:
-        arguments["memory"] = resources.memory_bytes
-    if resources.num_gpus > 0:
-        arguments["num_gpus"] = resources.num_gpus
+    if needs.memory_bytes:
+        arguments["memory"] = min(needs.memory_bytes, cluster.get("memory", needs.memory_bytes))
+    if needs.num_gpus > 0:
+        if needs.num_gpus > cluster.get("GPU", 0.0):
+            raise PlanError(
+                f"asks for {needs.num_gpus:g} GPUs, the cluster has {cluster.get('GPU', 0.0):g}",
+                where=f"stage {spec.stages[0].name!r}",
+                mend="set the stage's resources.num_gpus to 0, or use another cluster",
+            )
+        arguments["fn_constructor_args"] = (spec,)
+        arguments["num_gpus"] = needs.num_gpus
         arguments["compute"] = ray.data.ActorPoolStrategy(min_size=1, max_size=num_workers or 1)
     elif num_workers is not None:
         arguments["compute"] = ray.data.TaskPoolStrategy(num_workers)
@@ -230,24 +267,23 @@ class _GpuOperator:
 _workers: dict[str, Worker] = {}
 
 
+def _run_task(batch: pa.Table, *, spec: WorkerSpec) -> Iterator[pa.Table]:
+    """Task form of a group: processes are reused, so the stages are set up once in each.
+
+    A function of this module travels by name. A nested one would travel by value, with an empty
+    copy of ``_workers``, and set everything up for every unit.
+    """
+    key = digest(spec.run_id, *(s.name for s in spec.stages))
+    if key not in _workers:
+        _workers[key] = Worker(spec)
+    yield from _run_batch(_workers[key], batch)
+
+
 def _operator(spec: WorkerSpec) -> Any:  # noqa: ANN401 - a function or a class, as Ray wants
     """What ``map_batches`` calls for a group."""
     if spec.stages[0].resources.num_gpus > 0:
-
-        class Bound(_GpuOperator):
-            def __init__(self) -> None:
-                super().__init__(spec)
-
-        return Bound
-
-    key = digest(spec.run_id, *(s.name for s in spec.stages))
-
-    def run(batch: pa.Table) -> Iterator[pa.Table]:
-        if key not in _workers:  # task processes are reused: set the stages up once in each
-            _workers[key] = Worker(spec)
-        yield from _run_batch(_workers[key], batch)
-
-    return run
+        return _GpuOperator
+    return functools.partial(_run_task, spec=spec)
 
 
 def _run_batch(worker: Worker, batch: pa.Table) -> Iterator[pa.Table]:

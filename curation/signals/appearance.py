@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 
 from curation.signals.analysis import SmallFrame
 
@@ -58,7 +57,7 @@ def measure(now: SmallFrame, before: SmallFrame | None) -> Appearance:
     edge = cv2.norm(laplacian, cv2.NORM_L1) / pixels
     return Appearance(
         *deltas,
-        rgb_mean=float(np.mean(cv2.mean(now.bgr)[:3])),
+        rgb_mean=sum(cv2.mean(now.bgr)[:3]) / 3,
         luma_mean=mean / 255,
         luma_std=std / 255,
         dark_fraction=float(histogram[: DARK + 1].sum()) / pixels,

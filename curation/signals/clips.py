@@ -7,6 +7,7 @@ first pts need no special case. Together the clips and the spans tile the whole 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from curation.signals.shots import Shot
 
 SpanReason = Literal["transition", "edge_trim", "too_short", "remainder", "damaged", "missing"]
+EPSILON_S = 2e-6
+"""Times are stored to the microsecond: two of them are equal when they differ by no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +104,22 @@ def _pieces(index: int, start: int, end: int, time_s: np.ndarray, policy: ClipPo
     pieces: list[Span] = []
     covered = at = start
     while at < end:
-        stop = min(end, max(at + 1, _last_within(time_s, time_s[at] + policy.max_s)))
-        if time_s[stop] - time_s[at] < policy.min_s - 1e-9:
-            break
-        pieces.append(Span(at, stop, index, None))
-        covered = stop
+        stop = min(end, _last_within(time_s, time_s[at] + policy.max_s))
+        if time_s[stop] - time_s[at] >= policy.min_s - EPSILON_S:
+            if at > covered:
+                pieces.append(Span(covered, at, index, "remainder"))
+            pieces.append(Span(at, stop, index, None))
+            covered, resume = stop, _first_at(time_s, time_s[at] + stride_s)
+            if stride_s <= policy.max_s:  # frames rarely fall on the stride: leave no gap
+                resume = min(resume, stop)
+            at = max(at + 1, resume)
+        else:
+            at += 1  # the next frame is shown for too long to fit: a later start may take it in
         if stop == end:
             break
-        at = max(at + 1, _first_at(time_s, time_s[at] + stride_s))
-        if at > covered:  # a stride longer than the clip leaves gaps on purpose
-            pieces.append(Span(covered, min(at, end), index, "remainder"))
-            covered = min(at, end)
     if covered < end:
-        whole = covered == start
-        pieces.append(Span(covered, end, index, "too_short" if whole else "remainder"))
+        short = time_s[end] - time_s[start] < policy.min_s
+        pieces.append(Span(covered, end, index, "too_short" if short else "remainder"))
     return pieces
 
 
@@ -125,14 +130,14 @@ def _runs(damaged: np.ndarray, start: int, end: int) -> list[tuple[int, int, boo
     part = damaged[start:end]
     edges = np.flatnonzero(np.diff(part.astype(np.int8))) + 1
     bounds = [0, *edges.tolist(), len(part)]
-    return [(start + a, start + b, bool(part[a])) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [(start + a, start + b, bool(part[a])) for a, b in pairwise(bounds)]
 
 
 def _first_at(time_s: np.ndarray, when_s: float) -> int:
     """The first frame that starts at or after a time."""
-    return int(np.searchsorted(time_s, when_s - 1e-6, side="left"))
+    return int(np.searchsorted(time_s, when_s - EPSILON_S, side="left"))
 
 
 def _last_within(time_s: np.ndarray, when_s: float) -> int:
     """The largest frame index whose start is not after a time: an exclusive end."""
-    return int(np.searchsorted(time_s, when_s + 1e-6, side="right")) - 1
+    return int(np.searchsorted(time_s, when_s + EPSILON_S, side="right")) - 1

@@ -8,6 +8,7 @@ score it. Cost: about half a bare decode on top of it at 720p (see tests/bench/s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from curation.media.decode import (
     time_base,
     walk_frames,
 )
+from curation.media.prefetch import prefetched
 from curation.schema import (
     BOOL,
     BOOLS,
@@ -48,9 +50,13 @@ MOTION = [
     "frame_zoom_per_s",
     "frame_roll_per_s",
 ]
+PREFETCH_FRAMES = 8
+"""Decoded frames that may wait for analysis; bounds memory."""
 DIGITS = 5
 """Decimal places kept of every signal: below what any threshold can tell, above float noise."""
-VFR_TOLERANCE = 0.2
+BEAT_FRAMES = 32
+"""Frames between signs of life: far below any time limit, even of 8K frames."""
+VFR_TOLERANCE = 0.1
 """A video whose frame steps differ by more than this share of the median is VFR ..."""
 VFR_MIN_SHARE = 0.02
 """... when at least this share of its steps do."""
@@ -124,10 +130,12 @@ class Signals(Stage):
         )
         with open_video(row["local_path"], threads=self.threads) as (container, stream):
             scan = _Scan(self, sampler, float(time_base(stream)))
-            for decoded in walk_frames(container, stream):
-                if scan.push(decoded):
-                    yield from scan.flush()
-                    if self._context is not None:
+            # Closed before the container is: a failure here must not leave a thread decoding.
+            with closing(prefetched(walk_frames(container, stream), PREFETCH_FRAMES)) as frames:
+                for decoded in frames:
+                    if scan.push(decoded):
+                        yield from scan.flush()
+                    if self._context is not None and scan.count % BEAT_FRAMES == 0:
                         self._context.beat()
         if scan.count == 0:
             raise MediaError(ErrorCode.NO_FRAMES, "no frame decodes")
@@ -207,7 +215,7 @@ class _Scan:
             "missing_s": round(missing_s, 6),
             "num_damaged_frames": self._damaged,
             "is_vfr": _is_vfr(self._steps, median),
-            "median_fps": round(1 / (median * self._unit_s), 6) if median else None,
+            "median_fps": _median_fps(self._steps, median, self._unit_s),
         }
         return pa.Table.from_pylist([row], schema=self._stage.adds["decodes"])
 
@@ -265,7 +273,20 @@ def _median_step(steps: dict[int, int]) -> int | None:
 def _is_vfr(steps: dict[int, int], median: int | None) -> bool:
     if not median:
         return False
-    # Time bases of milliseconds round 33.3 to 33 and 34: one unit is never VFR.
+    regular = sum(_near(steps, median).values())
+    return sum(steps.values()) - regular > VFR_MIN_SHARE * sum(steps.values())
+
+
+def _median_fps(steps: dict[int, int], median: int | None, unit_s: float) -> float | None:
+    """The frame rate of the steps near the median, which evens out coarse time bases."""
+    if not median:
+        return None
+    near = _near(steps, median)
+    mean = sum(step * n for step, n in near.items()) / sum(near.values())
+    return round(1 / (mean * unit_s), 6)
+
+
+def _near(steps: dict[int, int], median: int) -> dict[int, int]:
+    """Steps that count as regular. Milliseconds round 33.3 to 33 and 34: one unit is no change."""
     tolerance = max(1, VFR_TOLERANCE * median)
-    odd = sum(n for step, n in steps.items() if abs(step - median) > tolerance)
-    return odd > VFR_MIN_SHARE * sum(steps.values())
+    return {step: n for step, n in steps.items() if abs(step - median) <= tolerance}

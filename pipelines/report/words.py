@@ -42,7 +42,7 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "n/a"
     if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s" if 0.05 <= seconds else f"{seconds:.2g} s"
+        return f"{seconds:.1f} s" if seconds >= 0.05 else f"{seconds:.2g} s"
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
@@ -131,7 +131,7 @@ def explain(code: str, row: Mapping[str, Any], rules: Mapping[str, Any]) -> Reas
         return Reason(code=code, text=code.replace("_", " "))
     if kind == "null":
         return Reason(code=code, text=f"{column} is missing")
-    bound = rule["min"] if kind == "low" else rule["max"]
+    bound = rule.get("min" if kind == "low" else "max")
     value, side = row.get(column), "below" if kind == "low" else "above"
     if value is None or bound is None:
         return Reason(code=code, text=f"{column} is {side} its bound")

@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.demo import demo_footage
@@ -19,15 +20,24 @@ def footage(names: list[str]) -> list[Path]:
     return found or sorted(demo_footage().glob("*.mp4"))
 
 
-def interleaved(runs: int, *jobs: Callable[[], object]) -> list[list[float]]:
-    """CPU seconds of each job, `runs` times in turn (A B A B ...), after one warm-up each."""
-    times: list[list[float]] = [[] for _ in jobs]
+@dataclass
+class Times:
+    """CPU and elapsed seconds of each counted run of a job."""
+
+    cpu_s: list[float] = field(default_factory=list)
+    wall_s: list[float] = field(default_factory=list)
+
+
+def interleaved(runs: int, *jobs: Callable[[], object]) -> list[Times]:
+    """Time each job, `runs` times in turn (A B A B ...), after one warm-up each."""
+    times = [Times() for _ in jobs]
     for turn in range(runs + 1):
-        for i, job in enumerate(jobs):
-            began = time.process_time()
+        for job, spent in zip(jobs, times, strict=True):
+            cpu, wall = time.process_time(), time.perf_counter()
             job()
             if turn:
-                times[i].append(time.process_time() - began)
+                spent.cpu_s.append(time.process_time() - cpu)
+                spent.wall_s.append(time.perf_counter() - wall)
     return times
 
 

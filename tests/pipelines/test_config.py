@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from curation.errors import ConfigError
+from pipelines.config import is_override, load_config, preset_names
+
+
+def test_presets_load_and_their_plans_check() -> None:
+    assert preset_names() == ["cluster", "laptop"]
+    for name in preset_names():
+        load_config(name).plan().check()
+
+
+def test_overrides_reach_nested_values_and_list_elements() -> None:
+    config = load_config(
+        "configs/examples/colorfulness.yaml",
+        ["stages.0.max_frames=3", "judge.rules.sharpness.min=0.5", "cut.audio=keep"],
+    )
+    own = config.plan().stages[4]
+    assert own.name == "colorfulness" and own.max_frames == 3  # pyright: ignore[reportAttributeAccessIssue]
+    assert config.judge.rules["sharpness"].min == 0.5
+    assert config.cut.audio == "keep"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stages.4.max_frames=1", "no element '4'"),
+        ("split.max_s.deep=1", "valid number"),
+        ("judge.rules.sharpness.min.deep=1", "no keys below it"),
+        ("run.engine=spark", "'ray' or 'inline'"),
+        ("split.min_s=20", "above max_s"),
+        ("judge.rules.sharpness.mn=1", "did you mean 'min'"),
+    ],
+)
+def test_bad_overrides(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config("configs/examples/colorfulness.yaml", [text])
+
+
+def test_a_users_stage_that_cannot_be_loaded() -> None:
+    for use, words in [
+        ("nonsense", "package.module:ClassName"),
+        ("no.such.module:Stage", "cannot import"),
+        ("json:JSONDecoder", "no subclass"),
+    ]:
+        config = load_config(None, [f"stages=[{{use: '{use}'}}]"])
+        with pytest.raises(ConfigError, match=words):
+            config.plan()
+    config = load_config(
+        None, ["stages=[{use: 'pipelines.examples.colorfulness:Colorfulness', max_frame: 2}]"]
+    )
+    with pytest.raises(ConfigError, match="did you mean 'max_frames'"):
+        config.plan()
+
+
+def test_what_is_an_override(tmp_path: object) -> None:
+    assert is_override("split.max_s=3")
+    assert not is_override("video.mp4")
+    assert not is_override("https://host/v?id=3")
+    assert not is_override("folder/a=b.mp4")
