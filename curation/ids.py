@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 ID_HEX = 32
 """Hex digits kept of a sha256 for ids in tables and file names (128 bits)."""
@@ -19,12 +18,12 @@ def digest(*parts: object) -> str:
     return sha.hexdigest()[:ID_HEX]
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def json_digest(value: Any) -> str:
+def json_digest(value: object) -> str:
     """A 32-digit hex id of a JSON-able value."""
     return digest(canonical_json(value))
 

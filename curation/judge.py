@@ -8,6 +8,7 @@ says what a null means.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -33,8 +34,8 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, allow_inf_nan=False)
+    max: float | None = Field(None, allow_inf_nan=False)
     if_null: Literal["keep", "reject", "error"] = "error"
 
     @model_validator(mode="after")
@@ -54,8 +55,12 @@ class Rules(BaseModel):
 
     rules: dict[str, Rule] = Field(default_factory=dict)
 
-    def check(self, known: dict[str, pa.DataType]) -> None:
+    def check(self, known: dict[str, pa.DataType], late: Mapping[str, str] | None = None) -> None:
         """Refuse a rule on a column that no stage adds, or that is not a number.
+
+        Args:
+            known: Types of the columns by name.
+            late: Columns that exist only for clips already kept, and the stage that adds them.
 
         Raises:
             ConfigError: With the nearest valid column name.
@@ -73,6 +78,11 @@ class Rules(BaseModel):
                 raise ConfigError("no stage adds this column", where=where, mend=hint)
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or kind == pa.bool_()):
                 raise ConfigError(f"is {kind}, not a number", where=where)
+            if late and column in late:
+                raise ConfigError(
+                    f"is known only after the verdict: {late[column]} adds it to kept clips",
+                    where=where,
+                )
 
     def columns(self) -> list[str]:
         """The columns the rules look at, sorted."""
@@ -97,34 +107,41 @@ class Rules(BaseModel):
         for column in self.columns():
             rule = self.rules[column]
             values = clips.column(column)
-            null = _as_mask(pc.is_null(values, nan_is_null=True))
-            numbers = pc.cast(values, pa.float64())
+            numbers = _as_numbers(values)
+            null = np.isnan(numbers)
             if rule.min is not None:
-                low = _as_mask(pc.fill_null(pc.less(numbers, rule.min), False)) & ~null
+                low = numbers < _like(rule.min, values.type)  # NaN, which stands for null: False
                 failing.append((f"low_{column}", low))
             if rule.max is not None:
-                high = _as_mask(pc.fill_null(pc.greater(numbers, rule.max), False)) & ~null
+                high = numbers > _like(rule.max, values.type)
                 failing.append((f"high_{column}", high))
             if rule.if_null != "keep":
                 failing.append((f"null_{column}", null))
             if rule.if_null == "error":
                 errors |= null
         reasons = _reason_lists(failing, count)
-        any_reason = pc.greater(pc.list_value_length(reasons), 0)
-        verdict = pc.if_else(pa.array(errors), FAILED, pc.if_else(any_reason, REJECTED, KEPT))
+        rejected = np.zeros(count, bool)
+        for _, mask in failing:
+            rejected |= mask
+        verdict = np.where(errors, FAILED, np.where(rejected, REJECTED, KEPT))
         return pa.table(
             {
                 "clip_id": clips.column("clip_id"),
                 "video_id": clips.column("video_id"),
-                "verdict": verdict,
+                "verdict": pa.array(verdict, pa.string()),
                 "reasons": reasons,
             }
         )
 
 
-def _as_mask(values: pa.ChunkedArray) -> np.ndarray:
-    """A numpy bool array of a boolean column without nulls."""
-    return np.asarray(values.to_numpy(), dtype=bool)
+def _as_numbers(values: pa.ChunkedArray) -> np.ndarray:
+    """A float64 array of a numeric or boolean column, NaN where it is null."""
+    return np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def _like(bound: float, kind: pa.DataType) -> float:
+    """A bound as a column of this type stores it, so that a stored 0.7 is not below 0.7."""
+    return float(np.float32(bound)) if kind == pa.float32() else bound
 
 
 def _reason_lists(failing: list[tuple[str, np.ndarray]], count: int) -> pa.ListArray:

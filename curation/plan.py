@@ -26,12 +26,23 @@ SAMPLE_TABLE = "frames"
 
 @dataclass(frozen=True)
 class Column:
-    """Where a column comes from: a table, its writer (None: given), and its type."""
+    """Where a column comes from.
+
+    Attributes:
+        name: The column.
+        type: Its type.
+        table: The table it is stored in.
+        stage: Its writer; None: given.
+        of_clip: True when it has a value per clip rather than per video.
+        gated: True when only kept clips have a value.
+    """
 
     name: str
     type: pa.DataType
     table: str
     stage: str | None
+    of_clip: bool = False
+    gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,9 @@ class Plan:
 
         Raises:
             PlanError: A missing or mistyped column (naming stage and column), two writers of one
-                column or table, a repeated stage name, or a rule on an unknown column.
+                column or table, a repeated stage name, or rows that a stage cannot get: those of
+                clips for a stage of whole videos, or of kept clips for one that sees all.
+            ConfigError: A rule on an unknown column, or on one that only kept clips have.
         """
         known = {c.name: c for c in self._given()}
         tables: dict[str, str] = {}
@@ -55,8 +68,10 @@ class Plan:
             if stage.name in names:
                 raise PlanError("two stages have this name", where=f"stage {stage.name!r}")
             names.add(stage.name)
+            _check_shape(stage, known)
             for wanted in stage.reads:
                 _check_read(stage, wanted, known)
+                _check_rows(stage, known[wanted.name])
             for column in self._added(stage, tables):
                 other = known.get(column.name)
                 if other is not None and column.name != "clip_id":
@@ -67,7 +82,8 @@ class Plan:
                         mend="rename the column: names are unique over all tables",
                     )
                 known.setdefault(column.name, column)
-        self.rules.check({name: column.type for name, column in known.items()})
+        late = {name: c.stage or "" for name, c in known.items() if c.gated}
+        self.rules.check({name: c.type for name, c in known.items()}, late)
         return pa.schema([pa.field(c.name, c.type) for c in known.values()])
 
     def columns(self) -> dict[str, Column]:
@@ -145,8 +161,50 @@ class Plan:
                 )
             tables[table] = stage.name
             if table not in stage.details:
-                added += [Column(f.name, f.type, table, stage.name) for f in columns]
+                of_clip = "clip_id" in columns.names
+                added += [
+                    Column(f.name, f.type, table, stage.name, of_clip, stage.gated) for f in columns
+                ]
         return added
+
+
+def _check_shape(stage: Stage, known: dict[str, Column]) -> None:
+    """Refuse a stage whose tables or grain cannot work."""
+    where = f"stage {stage.name!r}"
+    if not stage.adds:
+        raise PlanError("adds no table", where=where, mend="declare what it writes in adds")
+    if stage.grain == "video":
+        if stage.gated:
+            raise PlanError("is gated, but sees whole videos", where=where, mend="grain = 'clip'")
+        return
+    if "clip_id" not in known:
+        raise PlanError(
+            "sees clips, but no earlier stage adds them", where=where, mend="put it after split"
+        )
+    first = next(iter(stage.adds))
+    if "clip_id" not in stage.adds[first].names or first in stage.details:
+        raise PlanError(
+            f"sees clips, but its first table {first!r} has no row per clip",
+            where=where,
+            mend="give that table a clip_id: what is done is known by it",
+        )
+
+
+def _check_rows(stage: Stage, column: Column) -> None:
+    """Refuse a column that has no value for the rows of the stage."""
+    where = f"stage {stage.name!r}"
+    if stage.grain == "video" and column.of_clip:
+        raise PlanError(
+            f"reads column {column.name!r}, which has a value per clip, but sees whole videos",
+            where=where,
+            mend="grain = 'clip'",
+        )
+    if column.gated and not stage.gated:
+        raise PlanError(
+            f"reads column {column.name!r}, which {column.stage} adds for kept clips only",
+            where=where,
+            mend="gated = True",
+        )
 
 
 def _check_read(stage: Stage, wanted: pa.Field, known: dict[str, Column]) -> None:

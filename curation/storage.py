@@ -1,7 +1,8 @@
 """Files of a dataset root, local or remote, through fsspec: atomic writes, no path leaves the root.
 
 A write goes to a temporary name beside the target and is renamed, so a reader never sees half a
-file. On object stores fsspec's own put is atomic and the rename is skipped.
+file. For an object store it goes to a local temporary file first, which is then put in one piece:
+closing a half-written remote file would publish it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -66,7 +68,7 @@ class Storage:
 
     def size_bytes(self, name: str) -> int:
         """The size of a file."""
-        return int(self.fs.size(self.path(name)))
+        return int(self.fs.info(self.path(name))["size"])
 
     def list(self, name: str, suffix: str = "") -> list[str]:
         """Sorted names of the files directly in a folder; empty when there is none."""
@@ -97,8 +99,11 @@ class Storage:
         target = self.path(name)
         self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
         if not self.local:
-            with self.fs.open(target, "wb") as out:
-                yield cast(BinaryIO, out)
+            with tempfile.TemporaryDirectory(prefix="clipmill-put-") as folder:
+                staged = Path(folder) / "file"
+                with open(staged, "wb") as out:
+                    yield out
+                self.fs.put_file(str(staged), target)
             return
         temporary = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
         try:
@@ -138,11 +143,15 @@ class Storage:
             self.write_bytes(name, data)
             return True
         os.makedirs(os.path.dirname(target), exist_ok=True)
+        temporary = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
         try:
-            with open(target, "xb") as out:
+            with open(temporary, "wb") as out:
                 out.write(data)
+            _link(temporary, target)
         except FileExistsError:
             return False
+        finally:
+            os.unlink(temporary)
         return True
 
     def remove(self, name: str) -> None:
@@ -176,6 +185,21 @@ class Storage:
             local.unlink()
 
 
+def _link(finished: str, target: str) -> None:
+    """Give a finished file a second name that must not exist: its content is there at once.
+
+    Raises:
+        FileExistsError: The name exists.
+    """
+    try:
+        os.link(finished, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the name is still claimed by one alone
+        with open(target, "xb") as out, open(finished, "rb") as source:
+            shutil.copyfileobj(source, out)
+
+
 def fetch(uri: str, folder: Path, on_chunk: Callable[[bytes], object], *, suffix: str = "") -> str:
     """Read a source once, whole, in chunks; return a local path to its bytes.
 
@@ -192,6 +216,11 @@ def fetch(uri: str, folder: Path, on_chunk: Callable[[bytes], object], *, suffix
     """
     try:
         fs, path = fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as exc:
+        raise MediaError(
+            ErrorCode.NOT_READABLE, f"no file system for this URL here: {exc}"
+        ) from exc
+    try:
         local = isinstance(fs, LocalFileSystem)
         target = path if local else str(folder / f"source{suffix}")
         total = 0
@@ -202,12 +231,10 @@ def fetch(uri: str, folder: Path, on_chunk: Callable[[bytes], object], *, suffix
                 on_chunk(chunk)
                 if out is not None:
                     out.write(chunk)
-    except (FileNotFoundError, IsADirectoryError) as exc:
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise MediaError(ErrorCode.NOT_FOUND, f"no such file: {exc}") from exc
-    except PermissionError as exc:
+    except (PermissionError, IsADirectoryError) as exc:
         raise MediaError(ErrorCode.NOT_READABLE, str(exc)) from exc
-    except ImportError as exc:
-        raise MediaError(ErrorCode.NOT_READABLE, f"install the store's package: {exc}") from exc
     except OSError as exc:
         kind = ErrorCode.OUT_OF_MEMORY if exc.errno == errno.ENOMEM else ErrorCode.NETWORK_ERROR
         raise MediaError(kind, f"{type(exc).__name__}: {exc}") from exc

@@ -38,9 +38,10 @@ def expand(inputs: list[str], settings: InputSettings) -> Iterator[dict[str, Any
     """
     rows: dict[str, dict[str, Any]] = {}
     for given in inputs:
+        listed = _suffix(given) in MANIFESTS
         for row in _expand_one(given, settings):
-            old = rows.get(row["uri"])
-            if old is None or (row["metadata"] or any(row[k] for k in GIVEN)):
+            told = listed and (row["metadata"] or any(row[k] for k in GIVEN))
+            if told or row["uri"] not in rows:
                 rows[row["uri"]] = row
     yield from (rows[uri] for uri in sorted(rows))
 
@@ -51,7 +52,7 @@ def as_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _expand_one(given: str, settings: InputSettings) -> Iterator[dict[str, Any]]:
-    suffix = PurePosixPath(given).suffix.lower()
+    suffix = _suffix(given)
     fs, path = _filesystem(given)
     if suffix in MANIFESTS:
         yield from _manifest(given, suffix, settings)
@@ -65,6 +66,10 @@ def _expand_one(given: str, settings: InputSettings) -> Iterator[dict[str, Any]]
         yield from _many(given, videos, fs, settings)
     else:
         yield _source(given, {}, settings)
+
+
+def _suffix(given: str) -> str:
+    return PurePosixPath(given).suffix.lower()
 
 
 def _is_glob(given: str) -> bool:
@@ -127,7 +132,9 @@ def _source(uri: str, record: dict[str, Any], settings: InputSettings) -> dict[s
     """One row: normal form of the URI, its state, and its metadata."""
     fs, path = _filesystem(uri)
     local = isinstance(fs, LocalFileSystem)
-    uri = _text(str(Path(path).absolute()) if local else uri)
+    if local:  # a step up from a linked folder leads elsewhere than its text says
+        uri = os.path.realpath(path) if ".." in Path(path).parts else os.path.abspath(path)
+    uri = _text(uri)
     row: dict[str, Any] = {"source_id": source_id(uri), "uri": uri} | _state(fs, path)
     values = {k: _plain(v) for k, v in record.items() if k}
     named = {ALIASES.get(k, k): v for k, v in values.items() if v not in (None, "")}

@@ -39,12 +39,12 @@ islands AS (
     SELECT video_id, level, sum(greatest(0, b - greatest(a, coalesce(before, a)))) AS seconds
     FROM islands GROUP BY video_id, level
 )
-SELECT v.video_id,
+SELECT c.video_id,
     v.video_duration_s + v.missing_s AS total,
     coalesce(sum(seconds) FILTER (level = 0), 0) AS kept,
     coalesce(sum(seconds) FILTER (level = 1), 0) AS kept_or_failed,
     coalesce(sum(seconds) FILTER (level = 2), 0) AS covered
-FROM decodes v SEMI JOIN complete_videos USING (video_id)
+FROM complete_videos c LEFT JOIN decodes v USING (video_id)
 LEFT JOIN cover USING (video_id) GROUP BY ALL
 """
 
@@ -52,7 +52,8 @@ SUMS = f"""
 SELECT count(*) AS videos, coalesce(sum(total), 0) AS total, coalesce(sum(kept), 0) AS kept,
     coalesce(sum(kept_or_failed - kept), 0) AS failed,
     coalesce(sum(covered - kept_or_failed), 0) AS rejected,
-    coalesce(count(*) FILTER (abs(total - covered) > {TOLERANCE_S}), 0) AS untiled
+    coalesce(count(*) FILTER (abs(total - covered) > {TOLERANCE_S}), 0) AS untiled,
+    coalesce(count(*) FILTER (total IS NULL), 0) AS unmeasured
 FROM ({COVER})
 """
 
@@ -141,6 +142,7 @@ def _count_clips(views: Views, account: Account) -> None:
         "failed": round(sums["failed"] + lost["seconds"], 3),
         "unknown_videos": lost["unknown"],
         "untiled_videos": sums["untiled"],
+        "unmeasured_videos": sums["unmeasured"],
     }
     account.rejected_by_reason = _counts(
         views,
@@ -167,6 +169,8 @@ def _check(account: Account) -> None:
             wrong.append(f"{clips['uncut']} kept clips have no media")
         if clips["repeated"]:
             wrong.append(f"{clips['repeated']} clips occur twice")
+        if seconds["unmeasured_videos"]:
+            wrong.append(f"{seconds['unmeasured_videos']} done videos have no length")
         if seconds["untiled_videos"]:
             wrong.append(f"{seconds['untiled_videos']} videos are not covered to the second")
         parts = seconds["kept"] + seconds["rejected"] + seconds["failed"]

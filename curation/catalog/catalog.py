@@ -75,8 +75,8 @@ class Catalog:
         return self.storage.uri(f"{FOLDER}/{table}.lance")
 
     def has(self, table: str) -> bool:
-        """True when the table exists."""
-        return self.storage.exists(f"{FOLDER}/{table}.lance/_versions")
+        """True when the table exists; a creation that was killed half-way left no manifest."""
+        return bool(self.storage.list(f"{FOLDER}/{table}.lance/_versions", suffix=".manifest"))
 
     def dataset(self, table: str) -> lance.LanceDataset:
         """The latest version of a table."""
@@ -89,7 +89,8 @@ class Catalog:
         if not fs.exists(base):
             return []
         names = (str(p["name"]).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(base, detail=True))
-        return sorted(n.removesuffix(".lance") for n in names if n.endswith(".lance"))
+        found = sorted(n.removesuffix(".lance") for n in names if n.endswith(".lance"))
+        return [n for n in found if self.has(n)]
 
     def create(self, schemas: dict[str, pa.Schema]) -> None:
         """Create missing tables empty; add columns that an older version lacks.
@@ -103,10 +104,11 @@ class Catalog:
                 continue
             dataset = self.dataset(table)
             old = {f.name: f.type for f in dataset.schema}
-            for field in schema:
-                if field.name in old and old[field.name] != field.type:
+            for column in schema:
+                if column.name in old and old[column.name] != column.type:
                     raise CatalogError(
-                        f"column {field.name!r} is {old[field.name]}, the plan writes {field.type}",
+                        f"column {column.name!r} is {old[column.name]}, "
+                        f"the plan writes {column.type}",
                         where=f"table {table!r}",
                         mend="give the stage's table another name, or use a new --out",
                     )
@@ -191,7 +193,9 @@ class Catalog:
                 dataset.optimize.compact_files()
             if dataset.count_rows() >= INDEX_FROM_ROWS and table not in ("runs", "verdicts"):
                 self._index(dataset)
-            dataset.cleanup_old_versions(older_than=timedelta(hours=1))
+            dataset.cleanup_old_versions(
+                older_than=timedelta(hours=1), error_if_tagged_old_versions=False
+            )
 
     def _index(self, dataset: lance.LanceDataset) -> None:
         if "video_id" not in dataset.schema.names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from curation.ids import json_digest
 
 MANIFEST = f"{PARTS}/manifest.json"
 BATCH_PROPERTY = "clipmill.batch"
+BY_VIDEO = {"clips", "errors"}
+"""Tables with a ``clip_id`` whose rows come in video by video."""
 Key = tuple[str, str]
 """(clip or video id, fingerprint)."""
 
@@ -31,7 +34,6 @@ class Committer:
 
     Args:
         catalog: Where to.
-        schemas: Every table's stored schema, ``done`` last.
         max_rows: Commit when this many rows wait.
         max_wait_s: Commit when the oldest part has waited this long.
     """
@@ -39,12 +41,12 @@ class Committer:
     def __init__(
         self,
         catalog: Catalog,
-        schemas: dict[str, pa.Schema],
+        schemas: dict[str, pa.Schema] | None = None,
         *,
         max_rows: int = 20_000,
         max_wait_s: float = 20.0,
     ) -> None:
-        self._catalog, self._storage, self._schemas = catalog, catalog.storage, schemas
+        self._catalog, self._storage = catalog, catalog.storage
         self._max_rows, self._max_wait_s = max_rows, max_wait_s
         self._waiting: list[str] = []
         self._rows = 0
@@ -62,18 +64,22 @@ class Committer:
             self._apply(manifest)
             count += len(manifest["parts"])
         for part in self._storage.list(PARTS, suffix=".part"):
-            self.add(part.removeprefix(f"{PARTS}/"))
+            try:
+                self.add(part.removeprefix(f"{PARTS}/"))
+            except zipfile.BadZipFile:  # the machine went down before the bytes reached the disk
+                self._storage.remove(part)
+                continue
             count += 1
         self.flush()
         return count
 
     def add(self, part: str) -> None:
         """Take a published part; may commit."""
+        with tempfile.TemporaryDirectory() as scratch:
+            header = PartReader(self._storage, part, Path(scratch)).header()
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(part)
-        with tempfile.TemporaryDirectory() as scratch:
-            header = PartReader(self._storage, part, Path(scratch)).header()
         self._rows += sum(header["num_rows"].values())
         if self._rows >= self._max_rows or time.monotonic() - self._since > self._max_wait_s:
             self.flush()
@@ -119,7 +125,8 @@ class Committer:
         return known + (["done"] if "done" in names else [])
 
     def _table_schema(self, table: str) -> pa.Schema:
-        return self._schemas.get(table) or self._catalog.dataset(table).schema
+        """As the table is: a part of an older plan may fill columns that the new one lacks."""
+        return self._catalog.dataset(table).schema
 
     def _holds(self, table: str, batch: str, version: int) -> bool:
         """True when a transaction after ``version`` names the batch."""
@@ -139,7 +146,7 @@ class Committer:
         Two sources with equal bytes can be analysed at the same time on two machines, and an
         orphaned worker can publish a part again: the second one's rows must not come in.
         """
-        key = _key_column(self._table_schema(table))
+        key = _key_column(table, self._table_schema(table))
         holder = table if key == "clip_id" else "done"
         wanted = {k for r in readers for k in (_keys(r, table, key) if key else [])}
         if not wanted:
@@ -152,12 +159,12 @@ class Committer:
         return wanted & set(_pairs(found, key))
 
 
-def _key_column(schema: pa.Schema) -> str | None:
+def _key_column(table: str, schema: pa.Schema) -> str | None:
     """What makes a row of a table unique to its writer: the clip, the video, or nothing."""
     names = set(schema.names)
     if "fingerprint" not in names:
         return None
-    return "clip_id" if "clip_id" in names and not names & {"clip_index", "code"} else "video_id"
+    return "clip_id" if "clip_id" in names and table not in BY_VIDEO else "video_id"
 
 
 def _pairs(rows: pa.Table | pa.RecordBatch, key: str) -> list[Key]:
@@ -181,7 +188,7 @@ def _rows(
     table: str, readers: list[PartReader], known: set[Key], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """Rows of a table over all parts, in order, without those that are already in."""
-    key = _key_column(schema)
+    key = _key_column(table, schema)
     seen = set(known)
     for reader in readers:
         mine = _keys(reader, table, key) if key else set()

@@ -6,9 +6,12 @@ on another host when it renewed the file lately.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 import psutil
@@ -17,6 +20,7 @@ from curation.errors import CatalogError
 from curation.storage import Storage, host_name
 
 NAME = "lease.json"
+LOCK = "lease.lock"
 RENEW_EVERY_S = 10.0
 STALE_AFTER_S = 60.0
 
@@ -34,15 +38,16 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
 
     def __enter__(self) -> Lease:
-        holder = self._storage.read_json(NAME)
-        if holder is not None and _alive(holder):
-            raise CatalogError(
-                f"another run ({holder.get('run_id')}) is writing here: process "
-                f"{holder.get('pid')} on {holder.get('host')}",
-                where=self._storage.url,
-                mend="wait for it, or stop it; a dead holder is noticed within a minute",
-            )
-        self._write()
+        with _exclusive(self._storage):
+            holder = self._storage.read_json(NAME)
+            if holder is not None and _alive(holder):
+                raise CatalogError(
+                    f"another run ({holder.get('run_id')}) is writing here: process "
+                    f"{holder.get('pid')} on {holder.get('host')}",
+                    where=self._storage.url,
+                    mend="wait for it, or stop it; a dead holder is noticed within a minute",
+                )
+            self._write()
         self._thread.start()
         return self
 
@@ -56,7 +61,10 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_EVERY_S):
-            self._write()
+            with contextlib.suppress(OSError), _exclusive(self._storage):
+                if not holds(self._storage, self.run_id):
+                    return  # this process slept too long, and another run took over
+                self._write()
 
     def _write(self) -> None:
         process = psutil.Process()
@@ -72,6 +80,18 @@ class Lease:
         )
 
 
+@contextlib.contextmanager
+def _exclusive(storage: Storage) -> Iterator[None]:
+    """One process at a time between reading and writing the lease (on a local file system)."""
+    if not storage.local:
+        yield
+        return
+    os.makedirs(storage.root, exist_ok=True)
+    with open(storage.path(LOCK), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def holds(storage: Storage, run_id: str) -> bool:
     """True while the root's lease names this run; an orphaned worker must not publish."""
     holder = storage.read_json(NAME)
@@ -84,6 +104,6 @@ def _alive(holder: dict[str, object]) -> bool:
             process = psutil.Process(int(str(holder["pid"])))
             same = abs(process.create_time() - float(str(holder["pid_started"]))) < 1.0
             return same and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.NoSuchProcess, KeyError, ValueError):
+        except (psutil.Error, KeyError, ValueError):
             return False
     return time.time() - float(str(holder.get("renewed", 0))) < STALE_AFTER_S

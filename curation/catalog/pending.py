@@ -54,6 +54,7 @@ def pending_units(views: Views, plan: Plan) -> Iterator[Unit]:
 def _clip_work(views: Views, plan: Plan) -> dict[str, set[str]]:
     """Video -> clip-grain stages with clips to do."""
     work: defaultdict[str, set[str]] = defaultdict(set)
+    rescored: set[str] = set()
     for stage in plan.stages:
         if stage.grain != "clip":
             continue
@@ -62,10 +63,18 @@ def _clip_work(views: Views, plan: Plan) -> dict[str, set[str]]:
         rows = views.query(
             f"""SELECT DISTINCT c.video_id FROM current_clips c
             LEFT JOIN current_verdicts v USING (clip_id)
-            WHERE c.clip_id NOT IN (SELECT clip_id FROM "current_{table}")
-            AND c.clip_id NOT IN (SELECT clip_id FROM current_errors
-                WHERE clip_id IS NOT NULL AND NOT retryable) {gate}"""
+            ANTI JOIN "current_{table}" t ON t.clip_id = c.clip_id
+            ANTI JOIN (SELECT clip_id FROM current_errors WHERE NOT retryable) e
+                ON e.clip_id = c.clip_id
+            ANTI JOIN (SELECT video_id FROM current_errors WHERE NOT retryable
+                AND clip_id IS NULL AND stage = '{stage.name}') u ON u.video_id = c.video_id
+            WHERE true {gate}"""
         )
-        for row in rows.to_pylist():
-            work[row["video_id"]].add(stage.name)
+        videos = {row["video_id"] for row in rows.to_pylist()}
+        if stage.gated:
+            videos |= rescored  # other scores may keep other clips: the worker judges them
+        else:
+            rescored |= videos
+        for video_id in videos:
+            work[video_id].add(stage.name)
     return work

@@ -17,56 +17,62 @@ from curation.schema import FIXED_TABLES
 HEAVY = {"segments", "frames"}
 """Tables with lists or pictures: views of their own, never joined into ``clips``."""
 
-SOURCES_VIEW = """
-CREATE VIEW sources AS
-WITH known AS (
-    SELECT s.*, i.video_id
-    FROM raw_sources s
-    LEFT JOIN (SELECT DISTINCT source_id, etag, video_id FROM raw_identities) i
-        USING (source_id, etag)
-), failed AS (
-    SELECT e.source_id, e.video_id, e.stage, e.code, e.message, e.retryable
-    FROM current_errors e WHERE e.clip_id IS NULL
-), joined AS (
-    SELECT k.*,
-        coalesce(fs.code, fv.code) AS code,
-        coalesce(fs.message, fv.message) AS error,
-        coalesce(fs.stage, fv.stage) AS failed_stage,
-        coalesce(fs.retryable, fv.retryable) AS retryable,
-        d.video_id IS NOT NULL AS complete,
-        first_value(k.uri) OVER (
-            PARTITION BY coalesce(k.video_id, k.source_id) ORDER BY k.uri) AS first_uri
-    FROM known k
-    LEFT JOIN (SELECT source_id, any_value(code) code, any_value(message) message,
-        any_value(stage) stage, any_value(retryable) retryable
-        FROM failed GROUP BY source_id) fs USING (source_id)
-    LEFT JOIN (SELECT video_id, any_value(code) code, any_value(message) message,
-        any_value(stage) stage, any_value(retryable) retryable
-        FROM failed WHERE video_id IS NOT NULL GROUP BY video_id) fv USING (video_id)
-    LEFT JOIN complete_videos d USING (video_id)
-)
-SELECT source_id, uri, size_bytes, etag, video_id,
-    CASE WHEN code IS NOT NULL AND NOT complete THEN 'failed'
-         WHEN complete THEN 'done' ELSE 'pending' END AS status,
-    CASE WHEN NOT complete THEN code END AS code,
-    CASE WHEN NOT complete THEN error END AS error,
-    CASE WHEN NOT complete THEN failed_stage END AS failed_stage,
-    CASE WHEN NOT complete THEN retryable END AS retryable,
-    CASE WHEN first_uri <> uri THEN first_uri END AS duplicate_of,
-    title, license, source, caption, metadata
-FROM joined
+KNOWN_SOURCES = """
+CREATE VIEW known_sources AS
+SELECT s.*, i.video_id FROM raw_sources s
+LEFT JOIN (SELECT source_id, etag, max(video_id) AS video_id FROM raw_identities GROUP BY ALL) i
+    USING (source_id, etag)
 """
+"""A source and the bytes it holds in its present state: null until that state has been read."""
 
 ERRORS_VIEW = """
 CREATE VIEW current_errors AS
+WITH finished AS (
+    SELECT video_id, stage, fingerprint, bool_or(once) AS once, max(run_id) AS run_id
+    FROM raw_done GROUP BY ALL
+)
 SELECT DISTINCT ON (e.source_id, e.video_id, e.clip_id, e.stage) e.*
 FROM raw_errors e
 LEFT JOIN stage_prints p ON p.stage = e.stage
-LEFT JOIN (SELECT DISTINCT video_id, stage, fingerprint FROM raw_done WHERE once) d
-    ON d.video_id = e.video_id AND d.stage = e.stage AND d.fingerprint = e.fingerprint
-WHERE (e.fingerprint = p.fingerprint OR e.stage = 'identify') AND d.video_id IS NULL
-    AND (e.stage <> 'identify' OR e.source_id NOT IN (SELECT source_id FROM raw_identities))
+LEFT JOIN live_videos l ON l.video_id = e.video_id
+LEFT JOIN finished f
+    ON f.video_id = e.video_id AND f.stage = e.stage AND f.fingerprint = e.fingerprint
+LEFT JOIN known_sources k ON e.stage = 'identify' AND k.source_id = e.source_id
+    AND k.etag = e.fingerprint AND k.video_id IS NULL
+WHERE k.source_id IS NOT NULL
+    OR (e.fingerprint = p.fingerprint AND l.video_id IS NOT NULL AND NOT coalesce(f.once, false)
+        AND NOT (e.retryable AND coalesce(f.run_id > e.run_id, false)))
 ORDER BY e.source_id, e.video_id, e.clip_id, e.stage, e.run_id DESC
+"""
+"""Errors that still stand. One of ``identify`` stands while its source is in the state it was read
+in; one of a stage until the stage is done for the video, or a later run tried the clips again."""
+
+SOURCES_VIEW = """
+CREATE VIEW sources AS
+WITH failed AS (
+    SELECT source_id, video_id, stage, code, message, retryable, run_id
+    FROM current_errors WHERE clip_id IS NULL
+), joined AS (
+    SELECT k.*, coalesce(s.last, v.last) AS failure, d.video_id IS NOT NULL AS complete,
+        first_value(k.uri) OVER (
+            PARTITION BY coalesce(k.video_id, k.source_id) ORDER BY k.uri) AS first_uri
+    FROM known_sources k
+    LEFT JOIN (SELECT source_id, arg_max(failed, run_id) AS last FROM failed
+        WHERE stage = 'identify' GROUP BY source_id) s USING (source_id)
+    LEFT JOIN (SELECT video_id, arg_max(failed, run_id) AS last FROM failed
+        WHERE stage <> 'identify' GROUP BY video_id) v USING (video_id)
+    LEFT JOIN complete_videos d USING (video_id)
+)
+SELECT source_id, uri, size_bytes, etag, video_id,
+    CASE WHEN complete THEN 'done' WHEN failure IS NOT NULL THEN 'failed' ELSE 'pending' END
+        AS status,
+    CASE WHEN NOT complete THEN failure.code END AS code,
+    CASE WHEN NOT complete THEN failure.message END AS error,
+    CASE WHEN NOT complete THEN failure.stage END AS failed_stage,
+    CASE WHEN NOT complete THEN failure.retryable END AS retryable,
+    CASE WHEN first_uri <> uri THEN first_uri END AS duplicate_of,
+    title, license, source, caption, metadata
+FROM joined
 """
 
 
@@ -100,13 +106,15 @@ class Views:
             CatalogError: The query fails; the message names the nearest view.
         """
         try:
-            return self._con.sql(sql).to_arrow_table()
+            result = self._con.sql(sql)
         except duckdb.Error as exc:
-            names = [str(r[0]) for r in self._con.execute("SHOW TABLES").fetchall()]
-            wrong = str(exc).partition("Table with name ")[2].partition(" ")[0]
-            near = difflib.get_close_matches(wrong, names, n=1) if wrong else []
-            hint = f"did you mean {near[0]!r}?" if near else f"tables: {', '.join(names)}"
-            raise CatalogError(str(exc).splitlines()[0], where="sql", mend=hint) from exc
+            raise self._explain(exc) from exc
+        if result is None:
+            raise CatalogError("is no query: it gives no rows", where="sql", mend="use SELECT ...")
+        try:
+            return result.to_arrow_table()
+        except duckdb.Error as exc:
+            raise self._explain(exc) from exc
 
     def reader(self, sql: str, batch_rows: int = 65_536) -> pa.RecordBatchReader:
         """Run a query and stream its rows."""
@@ -116,24 +124,38 @@ class Views:
         """Column names of a view."""
         return [str(r[0]) for r in self._con.execute(f'DESCRIBE "{view}"').fetchall()]
 
+    def _explain(self, exc: duckdb.Error) -> CatalogError:
+        names = [str(r[0]) for r in self._con.execute("SHOW TABLES").fetchall()]
+        wrong = str(exc).partition("Table with name ")[2].partition(" ")[0]
+        near = difflib.get_close_matches(wrong, names, n=1) if wrong else []
+        hint = f"did you mean {near[0]!r}?" if near else f"tables: {', '.join(names)}"
+        return CatalogError(str(exc).splitlines()[0], where="sql", mend=hint)
+
     def _create(self) -> None:
         con = self._con
         con.execute("CREATE TABLE stage_prints (stage VARCHAR, fingerprint VARCHAR)")
         if self._plan.stages:
             rows = list(self._plan.stages.items())
             con.executemany("INSERT INTO stage_prints VALUES (?, ?)", rows)
+        con.execute(KNOWN_SOURCES)
+        # What a source held before it was replaced is no longer part of the dataset.
+        con.execute(
+            "CREATE TABLE live_videos AS SELECT DISTINCT video_id FROM known_sources "
+            "WHERE video_id IS NOT NULL"
+        )
         stage_tables = [t for t in self._catalog.tables() if t not in FIXED_TABLES]
         current = [t for t in stage_tables if t in self._plan.tables]
         for table in current:
             con.execute(
                 f'CREATE VIEW "current_{table}" AS SELECT * EXCLUDE (fingerprint) '
-                f"FROM raw_{table} WHERE fingerprint = '{self._plan.tables[table]}'"
+                f"FROM raw_{table} SEMI JOIN live_videos USING (video_id) "
+                f"WHERE fingerprint = '{self._plan.tables[table]}'"
             )
         con.execute(
             "CREATE VIEW complete_videos AS SELECT video_id FROM (SELECT DISTINCT video_id, stage "
             "FROM raw_done d SEMI JOIN stage_prints p ON p.stage = d.stage "
-            "AND p.fingerprint = d.fingerprint WHERE once) GROUP BY video_id "
-            f"HAVING count(*) >= {len(self._plan.video_stages)}"
+            "AND p.fingerprint = d.fingerprint WHERE once) SEMI JOIN live_videos USING (video_id) "
+            f"GROUP BY video_id HAVING count(*) >= {len(self._plan.video_stages)}"
         )
         con.execute(ERRORS_VIEW)
         con.execute(SOURCES_VIEW)
@@ -153,37 +175,24 @@ class Views:
     def _create_joins(self, current: list[str]) -> None:
         """The views ``videos`` and ``clips``."""
         schemas = {t: self._catalog.dataset(t).schema.names for t in current}
-        video_tables = [
-            t
-            for t in current
-            if t not in HEAVY | set(self._plan.detail_tables) and "clip_id" not in schemas[t]
-        ]
+        skip = HEAVY | set(self._plan.detail_tables)
+        video_tables = [t for t in current if t not in skip and "clip_id" not in schemas[t]]
         joins = "".join(f' LEFT JOIN "current_{t}" USING (video_id)' for t in video_tables)
-        self._con.execute(
-            "CREATE VIEW videos AS SELECT * FROM "
-            f"(SELECT DISTINCT video_id FROM raw_identities){joins}"
-        )
+        self._con.execute(f"CREATE VIEW videos AS SELECT * FROM live_videos{joins}")
         if "clips" not in current:
             return
-        clip_tables = [
-            t
-            for t in current
-            if "clip_id" in schemas[t] and t not in {"clips", *self._plan.detail_tables}
-        ]
+        clip_tables = [t for t in current if t not in skip | {"clips"} and "clip_id" in schemas[t]]
         joins = "".join(
             f' LEFT JOIN (SELECT * EXCLUDE (video_id) FROM "current_{t}") USING (clip_id)'
             for t in clip_tables
         )
-        gated = ", ".join(f"'{s}'" for s in self._plan.gated_stages) or "''"
+        self._con.execute(self._broken_clips(current))
         self._con.execute(
             f"""CREATE VIEW clips AS
             WITH first_source AS (
-                SELECT DISTINCT ON (video_id) video_id, uri, title, license, source, caption, metadata
-                FROM sources WHERE video_id IS NOT NULL ORDER BY video_id, uri
-            ), broken AS (
-                SELECT clip_id, list(DISTINCT code ORDER BY code) AS codes,
-                    bool_or(stage NOT IN ({gated})) AS before_verdict
-                FROM current_errors WHERE clip_id IS NOT NULL GROUP BY clip_id
+                SELECT DISTINCT ON (video_id)
+                    video_id, uri, title, license, source, caption, metadata
+                FROM known_sources WHERE video_id IS NOT NULL ORDER BY video_id, uri
             )
             SELECT c.*, s.uri, s.title, s.license, s.source, s.caption, s.metadata,
                 CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
@@ -193,9 +202,39 @@ class Views:
                 vid.* EXCLUDE (video_id)
             FROM (SELECT * FROM "current_clips"{joins}) c
             LEFT JOIN current_verdicts v ON v.clip_id = c.clip_id
-            LEFT JOIN broken b ON b.clip_id = c.clip_id
+            LEFT JOIN broken_clips b ON b.clip_id = c.clip_id
             LEFT JOIN first_source s ON s.video_id = c.video_id
             LEFT JOIN videos vid ON vid.video_id = c.video_id"""
+        )
+
+    def _broken_clips(self, current: list[str]) -> str:
+        """The view of clips that an error stopped, with its codes.
+
+        An error of a clip breaks that clip. One that ended the work on a whole video breaks every
+        clip of it that lacks something: the rows of a clip-grain stage, or a finished video.
+        ``before_verdict`` is false when only a stage behind the judge is concerned: such an error
+        matters to kept clips alone.
+        """
+        gated = ", ".join(f"'{s}'" for s in self._plan.gated_stages) or "''"
+        pieces = [
+            f"SELECT clip_id, code, stage NOT IN ({gated}) AS before_verdict "
+            "FROM current_errors WHERE clip_id IS NOT NULL",
+            "SELECT c.clip_id, u.code, true FROM current_clips c JOIN ended u USING (video_id) "
+            "ANTI JOIN complete_videos USING (video_id)",
+        ]
+        pieces += [
+            f"SELECT c.clip_id, u.code, {str(stage not in self._plan.gated_stages).lower()} "
+            "FROM current_clips c JOIN ended u USING (video_id) "
+            f'ANTI JOIN "current_{table}" t ON t.clip_id = c.clip_id'
+            for stage, table in self._plan.clip_stages.items()
+            if table in current
+        ]
+        return (
+            "CREATE VIEW broken_clips AS WITH ended AS (SELECT video_id, code FROM current_errors "
+            "WHERE clip_id IS NULL AND video_id IS NOT NULL) "
+            "SELECT clip_id, list(DISTINCT code ORDER BY code) AS codes, "
+            "bool_or(before_verdict) AS before_verdict "
+            f"FROM ({' UNION ALL '.join(pieces)}) GROUP BY clip_id"
         )
 
 

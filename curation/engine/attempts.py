@@ -10,15 +10,20 @@ a run that was killed from outside again and again blames nobody.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
+import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import IO
 
 import psutil
 
 from curation.engine.unit import Limits
 from curation.errors import ErrorCode
+from curation.ids import digest
 from curation.storage import Storage
 
 FOLDER = "attempts"
@@ -38,8 +43,10 @@ class Attempt:
     def __init__(self, storage: Storage, source_id: str, run_id: str, limits: Limits) -> None:
         self._storage, self._run_id, self._limits = storage, run_id, limits
         self._name = f"{FOLDER}/{source_id}.json"
-        self._trace_name = f"{FOLDER}/{source_id}.trace"
+        self._trace_path = trace_path(storage, source_id)
         self._trace: IO[bytes] | None = None
+        self._was_enabled = False
+        self._stage = ""
         marker = storage.read_json(self._name)
         evidence = self._evidence()
         if marker is not None and (marker["run_id"] == run_id or evidence):
@@ -57,12 +64,14 @@ class Attempt:
 
     def enter(self, stage: str) -> None:
         """Mark the stage about to run, and arm the watchdog."""
+        self._stage = stage
         self._mark(stage, cause="")
-        if self._storage.local and self._trace is None:
-            self._trace = open(self._storage.path(self._trace_name), "wb")  # noqa: SIM115
+        if self._trace is None:
+            self._was_enabled = faulthandler.is_enabled()
+            os.makedirs(os.path.dirname(self._trace_path), exist_ok=True)
+            self._trace = open(self._trace_path, "wb")  # noqa: SIM115
             faulthandler.enable(self._trace, all_threads=False)
         self.beat()
-        self._stage = stage
 
     def beat(self) -> None:
         """Tell the watchdog that work goes on."""
@@ -71,13 +80,23 @@ class Attempt:
                 self._limits.stall_timeout_s, exit=True, file=self._trace
             )
 
+    def disarm(self) -> None:
+        """Stop the watchdog; the marker stays."""
+        if self._trace is None:
+            return
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()
+        if self._was_enabled and sys.__stderr__ is not None:
+            with contextlib.suppress(OSError, ValueError):  # a notebook's stderr is no file
+                faulthandler.enable(sys.__stderr__)
+        self._trace.close()
+        self._trace = None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._trace_path)
+
     def close(self) -> None:
         """The unit ended in an orderly way: disarm and remove the marker."""
-        faulthandler.cancel_dump_traceback_later()
-        if self._trace is not None:
-            faulthandler.enable()
-            self._trace.close()
-            self._storage.remove(self._trace_name)
+        self.disarm()
         self._storage.remove(self._name)
 
     def out_of_memory(self) -> None:
@@ -90,7 +109,7 @@ class Attempt:
 
     def _evidence(self) -> str:
         try:
-            return self._storage.read_bytes(self._trace_name).decode(errors="replace")
+            return Path(self._trace_path).read_text(errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -98,6 +117,14 @@ class Attempt:
         if marker.get("cause"):
             return str(marker["cause"])
         return str(ErrorCode.TIMED_OUT if "Timeout" in evidence else ErrorCode.DECODER_CRASHED)
+
+
+def trace_path(storage: Storage, source_id: str) -> str:
+    """Where faulthandler writes: it needs a local file, so beside a remote root in scratch."""
+    if storage.local:
+        return storage.path(f"{FOLDER}/{source_id}.trace")
+    folder = Path(tempfile.gettempdir()) / f"clipmill-traces-{digest(storage.url)[:12]}"
+    return str(folder / f"{source_id}.trace")
 
 
 class MemoryGuard:
@@ -127,11 +154,11 @@ def clear_markers(storage: Storage) -> list[str]:
     interrupted = []
     for name in storage.list(FOLDER, suffix=".json"):
         source_id = name.rsplit("/", 1)[-1].removesuffix(".json")
-        trace = f"{FOLDER}/{source_id}.trace"
+        trace = Path(trace_path(storage, source_id))
         marker = storage.read_json(name)
-        crashed = storage.exists(trace) and storage.size_bytes(trace) > 0
+        crashed = trace.exists() and trace.stat().st_size > 0
         if not crashed and not (marker or {}).get("cause"):
             storage.remove(name)
-            storage.remove(trace)
+            trace.unlink(missing_ok=True)
             interrupted.append(source_id)
     return interrupted

@@ -7,7 +7,7 @@ the catalog. A stage sees one Arrow table with the columns it asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from curation.catalog.catalog import Catalog
 from curation.engine.parts import PartReader, PartWriter
 from curation.errors import ErrorCode, MediaError
 from curation.plan import SAMPLE_TABLE, Column, Plan
+from curation.schema import VIRTUAL
 from curation.stage import Stage
 
 SIGNAL_TABLE = "segments"
@@ -35,7 +36,8 @@ class UnitInputs:
         writer: Rows of this worker.
         earlier: Parts that earlier operators of this run published for the unit.
         video_id: The unit's video.
-        given: Values of the virtual source columns.
+        given: Values of the virtual source columns that are known.
+        locate: Finds the values of all of them: reads a remote source.
         failed_clips: Clips that a stage of this unit failed on; later stages skip them.
     """
 
@@ -45,6 +47,7 @@ class UnitInputs:
     earlier: list[PartReader]
     video_id: str
     given: dict[str, Any]
+    locate: Callable[[], dict[str, Any]]
     failed_clips: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -106,11 +109,15 @@ class UnitInputs:
             data[name] = self._clip_value(self._columns[name], clips)
         return pa.table(data)
 
-    def done_clips(self, stage: Stage) -> set[str]:
-        """Clips that already have a row of this stage in the catalog."""
-        table = next(iter(stage.adds))
-        rows = self.catalog.rows_of(table, self.video_id, self._prints[table], ["clip_id"])
-        return {c for b in rows for c in b.column("clip_id").to_pylist()}
+    def settled_clips(self, stage: Stage) -> set[str]:
+        """Clips of which the catalog has this stage's row, or its final error."""
+        table, fingerprint = next(iter(stage.adds)), self._prints[next(iter(stage.adds))]
+        rows = self.catalog.rows_of(table, self.video_id, fingerprint, ["clip_id"])
+        done = {c for b in rows for c in b.column("clip_id").to_pylist()}
+        names = ["clip_id", "retryable"]
+        for batch in self.catalog.rows_of("errors", self.video_id, fingerprint, names):
+            done |= {r["clip_id"] for r in batch.to_pylist() if not r["retryable"]}
+        return done
 
     def _batches(self, name: str) -> Iterator[pa.RecordBatch]:
         if name in self._fresh:
@@ -146,7 +153,9 @@ class UnitInputs:
     def _video_value(self, column: Column) -> pa.Array:
         if column.name == "video_id":
             return pa.array([self.video_id], pa.string())
-        if column.name in self.given:
+        if column.name in VIRTUAL["source"].names:
+            if column.name not in self.given:
+                self.given |= self.locate()
             return pa.array([self.given[column.name]], column.type)
         if column.table == SAMPLE_TABLE:
             return pa.array([self._video_samples()[column.name]], column.type)

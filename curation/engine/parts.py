@@ -55,6 +55,13 @@ class PartWriter:
             with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
                 yield from reader
 
+    def discard(self, table: str) -> None:
+        """Forget the rows added to a table."""
+        self._close(table)
+        self._open.pop(table, None)
+        self.num_rows.pop(table, None)
+        self._file(table).unlink(missing_ok=True)
+
     def publish(self, storage: Storage, name: str, header: dict[str, Any]) -> None:
         """Write the part file under ``parts/`` in one atomic step."""
         for table in list(self._open):

@@ -86,6 +86,7 @@ class UnitResult:
         stage: Stage that failed.
         duplicate: True when another source with the same bytes is being worked on.
         counts: Per stage.
+        internal_errors: Error rows that are bugs, of the unit and of its clips.
         video_s: Length of the video in seconds, when it was decoded.
         wall_s: Time the worker spent on it.
     """
@@ -97,6 +98,7 @@ class UnitResult:
     stage: str = ""
     duplicate: bool = False
     counts: dict[str, StageCount] = field(default_factory=dict)
+    internal_errors: int = 0
     video_s: float | None = None
     wall_s: float = 0.0
 

@@ -5,13 +5,12 @@ Both engines use it, so an inline run and a Ray run give the same rows by constr
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,14 +18,14 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.lease import holds
 from curation.engine.attempts import Attempt, MemoryGuard
 from curation.engine.inputs import UnitInputs
+from curation.engine.locate import hash_source, local_path_if_unchanged
+from curation.engine.outputs import CheckedOutputs, short_trace
 from curation.engine.parts import PARTS, PartReader, PartWriter
 from curation.engine.unit import StageCount, Unit, UnitResult, WorkerSpec
 from curation.errors import RETRYABLE, ErrorCode, MediaError
 from curation.ids import digest
 from curation.judge import KEPT
-from curation.schema import STRING
 from curation.stage import Failure, Output, Stage, StageContext
-from curation.storage import fetch
 
 IDENTIFY = "identify"
 CLAIMS = "attempts/claims"
@@ -78,11 +77,13 @@ class Worker:
             self._attempt = self._guard.attempt = attempt
             try:
                 task.run(attempt)
+                attempt.beat()
                 result.wall_s += time.perf_counter() - started
                 self._publish(task, result, part)
+                attempt.close()
             finally:
                 self._attempt = self._guard.attempt = None
-            attempt.close()
+                attempt.disarm()  # an armed timer would end this process long after
         return result
 
     def _publish(self, task: _Task, result: UnitResult, part: str) -> None:
@@ -117,31 +118,34 @@ class _Task:
         rows = scratch / "rows"
         rows.mkdir()
         self.writer = PartWriter(rows, worker._schemas)
-        self._inputs: UnitInputs | None = None
+        self._tables = {s.name: tuple(s.adds) for s in stages}
+        self._given: dict[str, Any] = {}
 
     def run(self, attempt: Attempt) -> None:
-        """Fetch the bytes if a stage needs them, then run the stages in order."""
+        """Know the bytes, then run the stages in order."""
         stage_name = IDENTIFY
         try:
-            self._check_blame(attempt, IDENTIFY)
-            attempt.enter(IDENTIFY)
-            inputs = self._inputs = self._identify(attempt)
-            if inputs is None:
-                return
+            if self._unit.video_id is None:
+                self._check_blame(attempt, IDENTIFY)
+                attempt.enter(IDENTIFY)
+                self._identify(attempt)
+                if self._result.duplicate:
+                    return
+            inputs = self._open_inputs(attempt)
             for stage in self._stages:
                 if stage.name not in self._unit.todo:
                     continue
                 stage_name = stage.name
                 self._check_blame(attempt, stage.name)
                 attempt.enter(stage.name)
-                self._run_stage(stage, inputs)
+                self._run_stage(stage, inputs, attempt)
         except MediaError as exc:
             self._fail(stage_name, exc.code, exc.message)
         except MemoryError as exc:
             self._fail(stage_name, ErrorCode.OUT_OF_MEMORY, str(exc))
         except Exception as exc:  # a bug costs one row, and counts against the run's budget
             log.debug("unexpected failure", exc_info=exc)
-            self._fail(stage_name, ErrorCode.INTERNAL_ERROR, _short_trace(exc))
+            self._fail(stage_name, ErrorCode.INTERNAL_ERROR, short_trace(exc))
 
     def _check_blame(self, attempt: Attempt, stage: str) -> None:
         """Stop before the stage in which the worker died too often."""
@@ -153,41 +157,43 @@ class _Task:
             }.get(ErrorCode(attempt.code), "the worker process died")
             raise MediaError(attempt.code, f"{how}, {attempt.number - 1} times")
 
-    def _identify(self, attempt: Attempt) -> UnitInputs | None:
-        """Know the bytes; None when another source with the same bytes has the work."""
+    def _identify(self, attempt: Attempt) -> None:
+        """Read the source whole, once, to learn which bytes it holds."""
+        self._given, video_id = hash_source(self._unit.uri, self._scratch, attempt.beat)
+        self._learn(video_id, int(self._given["size_bytes"]))
+
+    def _open_inputs(self, attempt: Attempt) -> UnitInputs:
+        """The unit's rows; its bytes are looked for when a stage asks for them."""
         unit = self._unit
-        given: dict[str, str | int] = {"uri": unit.uri}
-        needs_bytes = any("local_path" in s.reads.names for s in self._stages)
-        video_id = unit.video_id
-        if video_id is None or needs_bytes:
-            sha, size = hashlib.sha256(), 0
-
-            def on_chunk(chunk: bytes) -> None:
-                nonlocal size
-                size += len(chunk)
-                sha.update(chunk)
-                attempt.beat()
-
-            suffix = PurePosixPath(unit.uri).suffix[:8]
-            if unit.video_id is not None and "://" not in unit.uri:
-                given |= _local_file(unit.uri)  # hashed in an earlier run, read in place
-            else:
-                given["local_path"] = fetch(unit.uri, self._scratch, on_chunk, suffix=suffix)
-                given["size_bytes"] = size
-                video_id = sha.hexdigest()
-        assert video_id is not None
-        if unit.video_id is None:
-            self._learn(video_id, int(given.get("size_bytes", 0)))
-            if self._result.duplicate or not self._unit.todo:
-                return None
+        assert unit.video_id is not None
+        parts = self._result.parts
         return UnitInputs(
             plan=self._spec.plan,
             catalog=self._worker._catalog,
             writer=self.writer,
-            earlier=[PartReader(self._spec.storage, p, self._scratch) for p in self._result.parts],
-            video_id=video_id,
-            given=given,
+            earlier=[PartReader(self._spec.storage, p, self._scratch) for p in parts],
+            video_id=unit.video_id,
+            given=self._given or {"uri": unit.uri},
+            locate=lambda: self._locate(unit.video_id or "", attempt),
         )
+
+    def _locate(self, video_id: str, attempt: Attempt) -> dict[str, Any]:
+        """Where the bytes of a known video lie on this machine.
+
+        Raises:
+            MediaError: They are gone, or others are in their place (``missing_input``).
+        """
+        unit = self._unit
+        given = local_path_if_unchanged(unit.uri, unit.etag)
+        if given is None:
+            given, found = hash_source(unit.uri, self._scratch, attempt.beat)
+            if found != video_id:
+                raise MediaError(
+                    ErrorCode.MISSING_INPUT,
+                    "the source holds other bytes than when it was analysed: name it as an input "
+                    "again",
+                )
+        return given
 
     def _learn(self, video_id: str, size_bytes: int) -> None:
         """Record a source's new identity, and drop what an equal source has or is doing."""
@@ -207,8 +213,9 @@ class _Task:
         )
         claim = f"{CLAIMS}/{self._spec.run_id}/{video_id}"
         storage, owner = self._spec.storage, unit.source_id.encode()
-        if not storage.create_exclusive(claim, owner) and storage.read_bytes(claim) != owner:
-            self._result.duplicate = True
+        # An empty claim is that of a worker which died while claiming: who comes next goes on.
+        if not storage.create_exclusive(claim, owner):
+            self._result.duplicate = storage.read_bytes(claim) not in (owner, b"")
         done = self._done_stages(video_id)
         todo = tuple(name for name in unit.todo if name not in done)
         self._unit = self._result.unit = Unit(
@@ -223,16 +230,20 @@ class _Task:
         )
         return {r["stage"] for r in done.to_pylist() if prints.get(r["stage"]) == r["fingerprint"]}
 
-    def _run_stage(self, stage: Stage, inputs: UnitInputs) -> None:
+    def _run_stage(self, stage: Stage, inputs: UnitInputs, attempt: Attempt) -> None:
         started = time.perf_counter()
         count = self._result.counts.setdefault(stage.name, StageCount())
+        checked = CheckedOutputs(
+            stage, inputs.video_id, self._worker._prints[stage.name], self._worker._schemas
+        )
         if stage.grain == "video":
             batches: Iterator[pa.Table] = iter([inputs.video_row(stage)])
         else:
             batches = inputs.clip_batches(stage, self._pending_clips(stage, inputs))
         for batch in batches:
-            for output in self._outputs(stage, batch):
+            for output in checked.of(batch):
                 self._take(stage, output, inputs, count)
+                attempt.beat()
         inputs.ran(stage)
         count.busy_s = time.perf_counter() - started
         self._done(stage, inputs.video_id, count)
@@ -240,7 +251,10 @@ class _Task:
             self._result.video_s = inputs.table("decodes").column("video_duration_s")[0].as_py()
 
     def _pending_clips(self, stage: Stage, inputs: UnitInputs) -> list[str]:
-        """Clips a clip-grain stage still has to do: not done before, and kept if it is gated."""
+        """Clips a clip-grain stage still has to do.
+
+        They were neither done nor given up by an earlier run, and are kept if the stage is gated.
+        """
         clips = inputs.clips()
         wanted = clips.column("clip_id").to_pylist()
         if stage.gated:
@@ -248,44 +262,19 @@ class _Task:
             verdicts = rules.judge(inputs.clip_columns(clips, rules.columns()))
             kept = verdicts.column("verdict").to_pylist()
             wanted = [c for c, v in zip(wanted, kept, strict=True) if v == KEPT]
-        done = inputs.done_clips(stage) if wanted else set()
-        return [c for c in wanted if c not in done]
-
-    def _outputs(self, stage: Stage, batch: pa.Table) -> Iterator[Output]:
-        """A batch's outputs; when a batch of several clips fails, clip by clip."""
-        if stage.grain == "video":
-            yield from stage.process(batch)
-            return
-        try:
-            yield from list(stage.process(batch))
-            return
-        except Exception as exc:
-            if batch.num_rows == 1:
-                yield _failure(batch, exc)
-                return
-        for i in range(batch.num_rows):
-            row = batch.slice(i, 1)
-            try:
-                yield from list(stage.process(row))
-            except Exception as exc:
-                yield _failure(row, exc)
+        settled = inputs.settled_clips(stage) if wanted else set()
+        return [c for c in wanted if c not in settled]
 
     def _take(self, stage: Stage, output: Output, inputs: UnitInputs, count: StageCount) -> None:
-        fingerprint = self._worker._prints[stage.name]
         if isinstance(output, Failure):
             count.failed += 1
             inputs.failed_clips.add(output.clip_id)
+            fingerprint = self._worker._prints[stage.name]
             self._error(stage.name, fingerprint, output.code, output.message, output.clip_id)
             return
         table, rows = output
-        if table not in stage.adds:
-            raise ValueError(f"stage {stage.name!r} yields undeclared table {table!r}")
         if table not in stage.details:
             count.rows += rows.num_rows
-        keys = {"video_id": inputs.video_id, "fingerprint": fingerprint}
-        for name, value in keys.items():
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pa.array([value] * rows.num_rows, STRING))
         self.writer.add(table, rows)
 
     def _done(self, stage: Stage, video_id: str, count: StageCount) -> None:
@@ -304,11 +293,16 @@ class _Task:
     def _fail(self, stage: str, code: str, message: str) -> None:
         self._result.error, self._result.message = str(code), message[:MESSAGE_CHARS]
         self._result.stage = stage
-        self._error(stage, self._worker._prints.get(stage, IDENTIFY), code, message, None)
+        for table in self._tables.get(stage, ()):
+            self.writer.discard(table)  # rows of a stage count whole or not at all
+        # What is known of a source's state holds until the state changes.
+        fingerprint = self._worker._prints.get(stage, self._unit.etag)
+        self._error(stage, fingerprint, code, message, None)
 
     def _error(
         self, stage: str, fingerprint: str, code: str, message: str, clip_id: str | None
     ) -> None:
+        self._result.internal_errors += str(code) == ErrorCode.INTERNAL_ERROR
         row = {
             "source_id": self._unit.source_id,
             "video_id": self._unit.video_id,
@@ -322,30 +316,3 @@ class _Task:
         }
         schema = self._worker._schemas["errors"]
         self.writer.add("errors", pa.Table.from_pylist([row], schema=schema))
-
-
-def _local_file(path: str) -> dict[str, str | int]:
-    """Path and size of a local source.
-
-    Raises:
-        MediaError: ``not_found``.
-    """
-    try:
-        return {"local_path": path, "size_bytes": Path(path).stat().st_size}
-    except OSError as exc:
-        raise MediaError(ErrorCode.NOT_FOUND, str(exc)) from exc
-
-
-def _failure(row: pa.Table, exc: Exception) -> Failure:
-    """The failure of a single clip."""
-    clip_id = row.column("clip_id")[0].as_py()
-    if isinstance(exc, MediaError):
-        return Failure(clip_id=clip_id, code=exc.code, message=exc.message)
-    return Failure(clip_id=clip_id, code=ErrorCode.INTERNAL_ERROR, message=_short_trace(exc))
-
-
-def _short_trace(exc: Exception) -> str:
-    """Exception and the innermost lines, short enough for a table cell."""
-    where = traceback.extract_tb(exc.__traceback__)[-1:]
-    place = "; ".join(f"{PurePosixPath(f.filename).name}:{f.lineno} in {f.name}" for f in where)
-    return f"{type(exc).__name__}: {exc} ({place})"

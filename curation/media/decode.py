@@ -2,7 +2,7 @@
 
 Frames come in presentation order. A packet that does not decode does not end the walk: the frames
 from there to the next keyframe are marked ``damaged``, since FFmpeg conceals errors with pixels
-that no camera saw.
+that no camera saw, and every later frame of the group is predicted from them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import statistics
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, pairwise
 from typing import Any, cast
 
 import av
 import av.error
 import av.logging
 from av.container import InputContainer
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from curation.errors import ErrorCode, MediaError
@@ -28,6 +30,8 @@ av.logging.set_level(av.logging.PANIC)  # damage is counted here, not printed by
 logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC: cover art, not footage
+HELD_FRAMES = 8
+"""B frames kept back until the frame they may be predicted from is seen: bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,18 @@ def time_base(stream: VideoStream) -> Fraction:
     return stream.time_base or Fraction(1, 90000)
 
 
+def seek_steps(stream: VideoStream, start_pts: int) -> Iterator[int]:
+    """Targets to seek to, one after another, until the walk begins at or before ``start_pts``.
+
+    Some containers (MPEG-PS, TS, Matroska without an index) land after the wanted frame, and
+    others search by decoding time. The last target is the beginning of the stream.
+    """
+    unit, first = time_base(stream), min(start_pts, stream.start_time or 0)
+    for back_s in (0, 5, 30):
+        yield max(first, start_pts - int(back_s / unit))
+    yield min(first, 0)
+
+
 def walk_frames(
     container: InputContainer, stream: VideoStream, *, start_pts: int | None = None
 ) -> Iterator[Decoded]:
@@ -101,30 +117,32 @@ def walk_frames(
         plus its duration; one whose pts does not increase is dropped.
     """
     if start_pts is None:
-        yield from _walk(container, stream)
+        yield from _with_leading_damage(_walk(container, stream))
         return
-    # Some containers (MPEG-PS, cut TS) land after the wanted frame: step back until they do not.
-    for back_s in (0, 5, 30, None):
-        target = 0 if back_s is None else start_pts - int(back_s / time_base(stream))
-        if back_s is None:
-            target = min(0, stream.start_time or 0)
+    walk: Iterator[Decoded] = iter(())
+    for target in seek_steps(stream, start_pts):
         with contextlib.suppress(av.error.FFmpegError):
             container.seek(target, stream=stream, backward=True, any_frame=False)
-        walk = _walk(container, stream)
+        walk = _with_leading_damage(_walk(container, stream))
         first = next(walk, None)
-        if first is not None and (first.pts <= start_pts or back_s is None):
-            if first.pts >= start_pts:
-                yield first
-            yield from (d for d in walk if d.pts >= start_pts)
-            return
+        if first is not None:
+            walk = chain([first], walk)
+            if first.pts <= start_pts:
+                break
+    yield from (d for d in walk if d.pts >= start_pts)
 
 
 def _walk(container: InputContainer, stream: VideoStream) -> Iterator[Decoded]:
+    """Frames with damage carried on from its packet to the next keyframe shown after it.
+
+    The packet's pts decides, not the order of events: a keyframe that waits for reordering is
+    shown after a later packet has failed, and mends nothing.
+    """
     last: int | None = None
     step = 1
-    damaged = False
-    for frames, broken in _decode_packets(container, stream):
-        damaged = damaged or broken
+    broken_pts: int | None = None  # pts of the latest damage that no keyframe has mended
+    for frames, failed_pts in _decode_packets(container, stream):
+        broken_pts = failed_pts if failed_pts is not None else broken_pts
         for frame in frames:
             pts = frame.pts if frame.pts is not None else frame.dts
             if pts is None:
@@ -133,16 +151,34 @@ def _walk(container: InputContainer, stream: VideoStream) -> Iterator[Decoded]:
                 if pts <= last:
                     continue
                 step = pts - last
-            if frame.key_frame and not broken:
-                damaged = False
+            if broken_pts is not None and frame.key_frame and pts > broken_pts:
+                broken_pts = None
+            if frame.is_corrupt:
+                broken_pts = pts
             last = pts
-            yield Decoded(frame, pts, damaged or frame.is_corrupt)
+            yield Decoded(frame, pts, broken_pts is not None)
+
+
+def _with_leading_damage(walk: Iterator[Decoded]) -> Iterator[Decoded]:
+    """Mark B frames shown before the damaged frame that they were predicted from."""
+    held: deque[Decoded] = deque()
+    for decoded in walk:
+        if decoded.frame.pict_type == PictureType.B:
+            held.append(decoded)
+            if len(held) > HELD_FRAMES:
+                yield held.popleft()
+            continue
+        while held:
+            earlier = held.popleft()
+            yield replace(earlier, damaged=True) if decoded.frame.is_corrupt else earlier
+        yield decoded
+    yield from held
 
 
 def _decode_packets(
     container: InputContainer, stream: VideoStream
-) -> Iterator[tuple[list[VideoFrame], bool]]:
-    """Frames packet by packet; the flag says that this packet did not decode."""
+) -> Iterator[tuple[list[VideoFrame], int | None]]:
+    """Frames packet by packet, and the pts of the packet when it did not decode cleanly."""
     demuxer = container.demux(stream)
     while True:
         try:
@@ -151,15 +187,16 @@ def _decode_packets(
             return
         except av.error.FFmpegError:
             return  # the file ends here, whatever its header promised
+        at = next((t for t in (packet.pts, packet.dts) if t is not None), 0)
         try:
             frames = cast("list[VideoFrame]", packet.decode())
         except av.error.FFmpegError:
-            yield [], True
+            yield [], at
             continue
-        yield frames, bool(packet.is_corrupt)
+        yield frames, at if packet.is_corrupt else None
 
 
 def last_frame_pts_step(pts: list[int]) -> int:
     """How long the last frame is shown, in pts units: the median of the latest steps."""
-    steps = [b - a for a, b in zip(pts, pts[1:], strict=False)][-25:]
+    steps = [b - a for a, b in pairwise(pts)][-25:]
     return max(1, int(statistics.median_low(steps))) if steps else 1

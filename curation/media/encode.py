@@ -6,6 +6,8 @@ code paths, no time stamps or version strings from outside.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,15 +16,17 @@ import av
 import av.error
 import numpy as np
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from curation.errors import ErrorCode, MediaError
-from curation.media.audio import copy_audio
-from curation.media.decode import open_video, time_base, walk_frames
+from curation.media.audio import SoundTrack, read_samples
+from curation.media.decode import Decoded, open_video, time_base, walk_frames
 from curation.signals.analysis import rotate
 
+BT601 = 6  # FFmpeg's AVCOL_SPC_SMPTE170M
 MP4_OPTIONS = {"movflags": "+faststart", "fflags": "+bitexact"}
 
 
@@ -66,7 +70,8 @@ def output_size(width_px: int, height_px: int, sample_aspect_ratio: float) -> tu
     """Stored size for a displayed size: square pixels (never upscaled in height), even sides."""
     wide = width_px * max(sample_aspect_ratio, 1.0)
     high = height_px / min(sample_aspect_ratio, 1.0)
-    return max(2, 2 * int(wide / 2 + 1e-6)), max(2, 2 * int(high / 2 + 1e-6))
+    slack = 0.01  # the ratio is known to six digits: 720 times 1.422222 is 1024
+    return max(2, 2 * int(wide / 2 + slack)), max(2, 2 * int(high / 2 + slack))
 
 
 def encode_span(
@@ -95,28 +100,23 @@ def encode_span(
     Raises:
         MediaError: ``decode_failed`` or ``encode_failed``.
     """
-    with open_video(path) as (source, stream), _open_mp4(target) as out:
-        encoder = _add_encoder(out, stream, size_px, fps, settings)
-        fit = _Fitter(size_px, turn_deg)
-        count = 0
+    with open_video(path) as (source, stream):
+        unit = time_base(stream)
+        samples = None
+        if settings.with_audio:
+            samples = read_samples(path, start_pts * unit, end_pts * unit)
+        frames = walk_frames(source, stream, start_pts=start_pts)
+        inside = itertools.takewhile(lambda d: d.pts < end_pts, frames)
         try:
-            for decoded in walk_frames(source, stream, start_pts=start_pts):
-                if decoded.pts >= end_pts:
-                    break
-                frame = fit(decoded.frame)
-                frame.pts = decoded.pts - start_pts
-                frame.time_base = time_base(stream)
-                frame.pict_type = PictureType.NONE
-                out.mux(encoder.encode(frame))
-                count += 1
-            if count == 0:
-                raise MediaError(ErrorCode.DECODE_FAILED, "no frame of the clip decodes")
-            out.mux(encoder.encode(None))
-            if settings.with_audio:
-                unit = time_base(stream)
-                copy_audio(path, out, start_pts * unit, end_pts * unit)
-        except av.error.FFmpegError as exc:
+            with open_mp4(target) as out:
+                encoder = _add_encoder(out, stream, size_px, fps, settings)
+                sound = SoundTrack(out, samples) if samples is not None else None
+                fit = _Fitter(size_px, turn_deg)
+                count = _encode(out, encoder, inside, fit, (start_pts, end_pts, unit), sound)
+        except (av.error.FFmpegError, ValueError) as exc:
             raise MediaError(ErrorCode.ENCODE_FAILED, f"{type(exc).__name__}: {exc}") from exc
+    if count == 0:
+        raise MediaError(ErrorCode.DECODE_FAILED, "no frame of the clip decodes")
     return Written(
         width_px=size_px[0],
         height_px=size_px[1],
@@ -126,55 +126,50 @@ def encode_span(
     )
 
 
-def copy_span(path: str, target: Path, start_pts: int, end_pts: int) -> Written:
-    """Copy packets without decoding, from the first to the last keyframe inside the span.
+def open_mp4(target: Path) -> OutputContainer:
+    """Open an MP4 file for writing, without anything that differs between runs."""
+    return av.open(str(target), "w", format="mp4", options=MP4_OPTIONS)
 
-    The copy never shows a frame from outside the span; what lies before its first and after its
-    last keyframe is given up (the last group is kept when the span ends with the video).
 
-    Raises:
-        MediaError: ``no_keyframe`` when no whole group of pictures lies inside.
-    """
-    with open_video(path) as (source, stream):
-        packets = []
-        source.seek(start_pts, stream=stream, backward=True)
-        key_pts: list[int] = []
-        ended = True
-        for packet in source.demux(stream):
-            if packet.pts is None or packet.dts is None:
-                continue
-            if packet.is_keyframe:
-                key_pts.append(packet.pts)
-                if packet.pts >= end_pts:
-                    ended = False
-                    break
-            packets.append(packet)
-        inside = [p for p in key_pts if start_pts <= p < end_pts]
-        stop = end_pts
-        if inside and max(p.pts for p in packets) >= end_pts:
-            ended = False
-        if not ended and (max(key_pts) < end_pts or key_pts[-1] > end_pts):
-            stop = inside[-1] if inside else start_pts
-        if not inside or stop <= inside[0]:
-            raise MediaError(ErrorCode.NO_KEYFRAME, "no whole group of pictures inside the clip")
-        first = inside[0]
-        # Leading frames of an open GOP are shown before their keyframe: outside the copy.
-        chosen = [p for p in packets if first <= p.pts < stop]
-        with _open_mp4(target) as out:
-            track = out.add_stream_from_template(stream)
-            offset = first
-            for packet in chosen:
-                packet.stream = track
-                packet.pts -= offset
-                packet.dts -= offset
-                out.mux(packet)
-        return Written(
-            width_px=stream.codec_context.width,
-            height_px=stream.codec_context.height,
-            num_frames=len(chosen),
-            start_pts=first,
-            end_pts=stop,
-        )
+def _encode(
+    out: OutputContainer,
+    encoder: VideoStream,
+    frames: Iterator[Decoded],
+    fit: _Fitter,
+    span: tuple[int, int, Fraction],
+    sound: SoundTrack | None,
+) -> int:
+    """Encode and mux frames at their own times, the sound beside them; returns how many."""
+    start_pts, end_pts, unit = span
+    count = 0
+
+    def packets() -> Iterator[Packet]:
+        nonlocal count
+        for decoded in frames:
+            frame = fit(decoded.frame)
+            frame.pts, frame.time_base = decoded.pts - start_pts, unit
+            frame.pict_type = PictureType.NONE
+            count += 1
+            yield from encoder.encode(frame)
+        if count:
+            yield from encoder.encode(None)
+
+    ready = packets()
+    upcoming = next(ready, None)
+    first_dts = upcoming.dts or 0 if upcoming is not None else 0
+    while upcoming is not None:
+        packet, upcoming = upcoming, next(ready, None)
+        dts = packet.dts or 0
+        if upcoming is None:
+            # MP4 stores steps of decoding time, whose sum is the track's length: the last step
+            # makes the track as long as the span, at variable frame rates too.
+            packet.duration = max(1, end_pts - start_pts + first_dts - dts)
+        if sound is not None:
+            out.mux(list(sound.packets_until(dts * unit)))
+        out.mux(packet)
+    if count and sound is not None:
+        out.mux(list(sound.packets_until(None)))
+    return count
 
 
 class _Fitter:
@@ -205,10 +200,6 @@ def _turn_planes(frame: VideoFrame, turn_deg: int) -> VideoFrame:
     return VideoFrame.from_ndarray(planes.reshape(-1, luma.shape[1]), format="yuv420p")
 
 
-def _open_mp4(target: Path) -> OutputContainer:
-    return av.open(str(target), "w", format="mp4", options=MP4_OPTIONS)
-
-
 def _add_encoder(
     out: OutputContainer,
     source: VideoStream,
@@ -225,7 +216,7 @@ def _add_encoder(
             f":min-keyint={settings.gop_frames}:open-gop=0"
         ),
     }
-    rate = Fraction(fps).limit_denominator(1001)
+    rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
     encoder = out.add_stream("libx264", rate=rate, options=options)
     encoder.width, encoder.height = size_px
     encoder.pix_fmt = "yuv420p"
@@ -237,6 +228,7 @@ def _add_encoder(
     given = source.codec_context
     context.color_primaries = given.color_primaries
     context.color_trc = given.color_trc
-    context.colorspace = given.colorspace
+    rgb = given.format is not None and given.format.is_rgb
+    context.colorspace = BT601 if rgb else given.colorspace  # FFmpeg's matrix from RGB
     context.color_range = 1
     return encoder

@@ -138,5 +138,8 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration:
         return round(float(stream.duration * time_base(stream)), 6)
     if container.duration and not container.streams.audio:
-        return round(container.duration / 1_000_000, 6)
+        length = container.duration
+        if "matroska" in container.format.name:  # there the time of the end is stored
+            length -= max(0, container.start_time or 0)
+        return round(length / 1_000_000, 6)
     return None

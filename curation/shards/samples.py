@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -64,7 +65,7 @@ def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
         "height_px": row["media_height_px"],
         "width_px": row["media_width_px"],
         "fps": row["media_fps"],
-        "clip": {name: row[name] for name in FACTS},
+        "clip": {name: _number(row[name]) for name in FACTS},
         "scores": {name: _number(row[name]) for name in scores},
         "metadata": {k: row[k] for k in GIVEN if row[k] is not None} | extra,
         "caption": row["caption"] or "",
@@ -91,5 +92,7 @@ def source_name(uri: str) -> str:
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401 - whatever a user's score column holds
-    """Scores are stored as float32: give the shortest decimal that means the same."""
-    return round(value, 6) if isinstance(value, float) else value
+    """Scores are stored as float32: give the shortest decimal that means the same, NaN as null."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None

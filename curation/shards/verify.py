@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -10,10 +11,11 @@ from typing import Any
 
 import av
 import av.error
+import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.shards.samples import kept_samples
-from curation.shards.writer import FOLDER, hash_file, parse_record, read_index
+from curation.shards.writer import FOLDER, INDEX, hash_file, parse_record, read_index
 from curation.storage import Storage
 
 
@@ -43,7 +45,11 @@ def verify_shards(
         on_sample: Called with the bytes of each sample looked at.
     """
     storage, found = catalog.storage, Verification()
-    index = read_index(storage)
+    try:
+        index = read_index(storage)
+    except pa.ArrowException as exc:
+        found.problems.append(f"{INDEX}: damaged: {exc}")
+        return found
     if index is None:
         found.problems.append("no shard index: run `clipmill shard OUT`")
         return found
@@ -53,20 +59,23 @@ def verify_shards(
     for shard, rows in sorted(by_shard.items()):
         found.num_shards += 1
         found.problems += _check_shard(storage, shard, rows, decode, found, on_sample)
-    strays = set(storage.walk(FOLDER)) - set(by_shard) - {f"{FOLDER}/index.parquet"}
+    strays = set(storage.walk(FOLDER)) - set(by_shard) - {INDEX}
     found.problems += [f"{s}: not in the index" for s in sorted(strays)]
-    found.problems += _check_current(catalog, {r["clip_id"] for r in index.to_pylist()})
+    clips = index.select(["clip_id", "mp4_sha256"]).to_pylist()
+    found.problems += _check_current(catalog, {r["clip_id"]: r["mp4_sha256"] for r in clips})
     return found
 
 
-def _check_current(catalog: Catalog, indexed: set[str]) -> list[str]:
-    """Are the shards older than the verdicts?"""
-    kept = {s.clip_id for s in kept_samples(catalog)}
+def _check_current(catalog: Catalog, indexed: dict[str, str]) -> list[str]:
+    """Are the shards older than the verdicts or the cut?"""
+    kept = {s.clip_id: s.media_sha256 for s in kept_samples(catalog)}
     stale = []
-    if missing := len(kept - indexed):
+    if missing := len(kept.keys() - indexed.keys()):
         stale.append(f"{missing} kept clips are in no shard: run `clipmill shard OUT`")
-    if extra := len(indexed - kept):
+    if extra := len(indexed.keys() - kept.keys()):
         stale.append(f"{extra} sharded clips are no longer kept: run `clipmill shard OUT`")
+    if recut := sum(kept.get(clip, sha) != sha for clip, sha in indexed.items()):
+        stale.append(f"{recut} sharded clips were cut anew: run `clipmill shard OUT`")
     return stale
 
 
@@ -93,12 +102,15 @@ def _check_shard(
                 record = parse_record(source.read(row["json_bytes"]))
             except ValueError:
                 yield f"{shard}: {row['clip_id']}: .json is damaged"
-                continue
-            if record["clip_id"] != row["clip_id"]:
-                yield f"{shard}: {row['clip_id']}: .json belongs to another clip"
+            else:
+                if record["clip_id"] != row["clip_id"]:
+                    yield f"{shard}: {row['clip_id']}: .json belongs to another clip"
+            source.seek(row["mp4_offset"])
+            data = source.read(row["mp4_bytes"])
+            if hashlib.sha256(data).hexdigest() != row["mp4_sha256"]:
+                yield f"{shard}: {row['clip_id']}: .mp4 differs from its checksum"
             if decode:
-                source.seek(row["mp4_offset"])
-                yield from _decode(shard, row, source.read(row["mp4_bytes"]))
+                yield from _decode(shard, row, data)
 
 
 def _decode(shard: str, row: dict[str, Any], data: bytes) -> Iterator[str]:

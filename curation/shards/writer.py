@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from curation.errors import CatalogError
 from curation.ids import canonical_json, shuffle_key
 from curation.schema import FLOAT64, INT32, INT64, STRING, schema
 from curation.storage import CHUNK_BYTES, Storage
@@ -56,7 +57,8 @@ class ShardSettings(BaseModel):
     """How kept clips are packed.
 
     Attributes:
-        target_bytes: A shard is closed when the next sample would grow it beyond this.
+        target_bytes: A shard is closed when the next sample would grow the file beyond this; only
+            a single sample that is larger makes a larger shard.
         seed: Orders the clips inside a bucket.
     """
 
@@ -135,7 +137,7 @@ def write_shards(
         on_sample: Called with the bytes of each packed sample.
     """
     plan = plan_digest(samples(), settings)
-    if _plan_of_index(storage) == plan:
+    if _plan_of_index(storage) == plan and _all_there(storage):
         return _summary(storage, reused=True)
     storage.remove_tree(STAGING)
     metadata = {"clipmill.plan": plan, "clipmill.shard_format": str(FORMAT_VERSION)}
@@ -180,7 +182,7 @@ def _pack(samples: Iterable[Sample], settings: ShardSettings) -> Iterator[tuple[
     members: list[Sample] = []
     size, number, bucket = 0, 0, None
     for sample in samples:
-        grown = size + _tar_bytes(sample)
+        grown = _file_bytes(size + _tar_bytes(sample))
         if members and (sample.bucket != bucket or grown > settings.target_bytes):
             yield _shard_name(bucket, number), members
             number = number + 1 if sample.bucket == bucket else 0
@@ -200,6 +202,12 @@ def _tar_bytes(sample: Sample) -> int:
     """Size of a sample in a tar: each member has a header block and whole blocks of data."""
     sizes = (sample.media_bytes, len(_json(sample)), len(_text(sample)))
     return sum(512 + -(-n // 512) * 512 for n in sizes)
+
+
+def _file_bytes(members_bytes: int) -> int:
+    """Size of a tar of so many bytes of members: two empty blocks end it, in whole records."""
+    ended = members_bytes + 2 * tarfile.BLOCKSIZE
+    return -(-ended // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 def _json(sample: Sample) -> bytes:
@@ -223,6 +231,18 @@ class _HashingFile:
 
     def tell(self) -> int:
         return self.size
+
+
+class _HashingReader:
+    """A file that hashes what is read from it."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source, self.sha256 = source, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        self.sha256.update(data)
+        return data
 
 
 def _write_tar(
@@ -268,14 +288,39 @@ def _add(
     info.mtime, info.mode = 0, 0o644
     if suffix == "mp4":
         info.size = sample.media_bytes
-        with storage.open_read(sample.media_path) as source:
-            tar.addfile(info, cast(Any, source))
+        _add_media(tar, info, storage, sample)
     else:
         data = _json(sample) if suffix == "json" else _text(sample)
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
     padded = -(-info.size // 512) * 512
     return sink.size - padded, info.size
+
+
+def _add_media(
+    tar: tarfile.TarFile, info: tarfile.TarInfo, storage: Storage, sample: Sample
+) -> None:
+    """Add a clip's MP4, and check that it is the one the catalog speaks of.
+
+    Raises:
+        CatalogError: The file is missing or holds other bytes.
+    """
+    damage = "differs from its checksum"
+    try:
+        with storage.open_read(sample.media_path) as source:
+            checked = _HashingReader(source)
+            tar.addfile(info, cast(Any, checked))
+            if checked.sha256.hexdigest() == sample.media_sha256 and not source.read(1):
+                return
+    except FileNotFoundError:
+        damage = "is missing"
+    except OSError as exc:  # tarfile: the file ends too early
+        damage = f"cannot be read: {exc}"
+    raise CatalogError(
+        f"the media of a kept clip {damage}",
+        where=sample.media_path,
+        mend="put the file back, or use a new --out",
+    )
 
 
 def _swap(storage: Storage, wanted: set[str]) -> None:
@@ -296,17 +341,32 @@ def _swap(storage: Storage, wanted: set[str]) -> None:
 def _plan_of_index(storage: Storage) -> str | None:
     if not storage.exists(INDEX):
         return None
-    with storage.open_read(INDEX) as source:
-        metadata = pq.read_schema(source).metadata or {}
+    try:
+        with storage.open_read(INDEX) as source:
+            metadata = pq.read_schema(source).metadata or {}
+    except pa.ArrowException:  # damaged: write it anew
+        return None
     return metadata.get(b"clipmill.plan", b"").decode()
 
 
-def _summary(storage: Storage, *, reused: bool) -> ShardReport:
+def _all_there(storage: Storage) -> bool:
+    """True when every shard of the index exists with its size (``verify`` looks inside)."""
+    return all(
+        storage.exists(name) and storage.size_bytes(name) == size
+        for name, size in _shard_sizes(storage).items()
+    )
+
+
+def _shard_sizes(storage: Storage) -> dict[str, int]:
     table = read_index(storage, ["shard", "shard_bytes"])
     assert table is not None
-    sizes = dict(
-        zip(table.column("shard").to_pylist(), table.column("shard_bytes").to_pylist(), strict=True)
-    )
+    names, sizes = (table.column(c).to_pylist() for c in ("shard", "shard_bytes"))
+    return dict(zip(names, sizes, strict=True))
+
+
+def _summary(storage: Storage, *, reused: bool) -> ShardReport:
+    table, sizes = read_index(storage, ["shard"]), _shard_sizes(storage)
+    assert table is not None
     return ShardReport(len(sizes), table.num_rows, sum(sizes.values()), reused)
 
 
@@ -321,5 +381,12 @@ def hash_file(storage: Storage, name: str) -> tuple[str, int]:
 
 
 def parse_record(data: bytes) -> dict[str, Any]:
-    """The content of a ``.json`` member."""
-    return json.loads(data)
+    """The content of a ``.json`` member.
+
+    Raises:
+        ValueError: It is no JSON object with a ``clip_id``.
+    """
+    record = json.loads(data)
+    if not isinstance(record, dict) or "clip_id" not in record:
+        raise ValueError("not a record of a clip")
+    return record

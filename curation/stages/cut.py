@@ -1,7 +1,8 @@
 """Cut: each kept clip becomes an MP4 file of its own, before its row says so.
 
 ``reencode`` gives exactly the clip's frames, upright, in square pixels, with short GOPs.
-``copy`` moves packets untouched between keyframes inside the clip and reports the span it kept.
+``copy`` moves packets untouched between keyframes inside the clip and reports the span it kept;
+size and orientation stay as stored.
 Cost: decode plus libx264 of the kept seconds (about a third of real time per core at 720p).
 """
 
@@ -18,7 +19,8 @@ import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
 from curation.errors import ErrorCode, MediaError
-from curation.media.encode import EncodeSettings, Written, copy_span, encode_span, output_size
+from curation.media.copy import copy_span
+from curation.media.encode import EncodeSettings, Written, encode_span, output_size
 from curation.schema import FLOAT64, INT32, INT64, STRING, schema
 from curation.stage import Failure, Grain, Output, Stage, StageContext
 
@@ -109,7 +111,7 @@ class Cut(Stage):
     def _write(self, row: dict[str, Any], target: Path) -> Written:
         path, start, end = row["local_path"], row["start_pts"], row["end_pts"]
         if self.mode == "copy":
-            return copy_span(path, target, start, end)
+            return copy_span(path, target, start, end, with_audio=self.audio == "keep")
         written = encode_span(
             path,
             target,
@@ -128,7 +130,7 @@ class Cut(Stage):
         if written.num_frames != row["num_frames"]:
             raise MediaError(
                 ErrorCode.DECODE_FAILED,
-                f"{written.num_frames} of the clip's {row['num_frames']} frames decode after a seek",
+                f"of {row['num_frames']} frames {written.num_frames} decode after a seek",
             )
         return written
 

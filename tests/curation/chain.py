@@ -47,11 +47,16 @@ def cut_stage(**fields: Any) -> Cut:  # noqa: ANN401 - any field
     return Cut(**fields)
 
 
-def run_stage(stage: Stage, rows: list[dict[str, Any]]) -> tuple[dict[str, pa.Table], list[Failure]]:
+def run_stage(
+    stage: Stage, rows: list[dict[str, Any]]
+) -> tuple[dict[str, pa.Table], list[Failure]]:
     """Run a stage on rows holding at least its columns; tables as declared, and failures."""
     names = dict.fromkeys([*stage.reads.names, "video_id"])
     schema = pa.schema(
-        [stage.reads.field(n) if n in stage.reads.names else pa.field(n, pa.string()) for n in names]
+        [
+            stage.reads.field(n) if n in stage.reads.names else pa.field(n, pa.string())
+            for n in names
+        ]
     )
     batch = pa.Table.from_pylist([{n: r[n] for n in names} for r in rows], schema=schema)
     parts: dict[str, list[pa.Table]] = {}
@@ -160,7 +165,9 @@ def scan(path: Path | str, signals: Signals | None = None, split: Split | None =
 
 
 def cut_clips(
-    rows: list[dict[str, Any]], root: Path, **fields: Any  # noqa: ANN401 - any field
+    rows: list[dict[str, Any]],
+    root: Path,
+    **fields: Any,  # noqa: ANN401 - any field
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Cut clip rows into a dataset root; media rows get ``path``, the file on this machine."""
     storage = Storage(root)

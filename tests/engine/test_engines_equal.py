@@ -1,0 +1,80 @@
+"""Inline and Ray: equal rows in every table, equal shards; with groups, and with one core."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.cluster import run_ray
+from tests.faults.helpers import dump, make_video, make_videos, query, run, shard_bytes
+from tests.faults.kill_run import finish, left_over, start
+
+OTHER_GROUP = [
+    {"use": "tests.faults.bad_stages:BadClip", "resources": {"num_cpus": 0.5}, "deed": "failure"}
+]
+"""A stage of other resources before the cut: three groups, and it fails one clip per video."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good videos, one of them twice, one without a clip, and three that fail."""
+    folder = tmp_path_factory.mktemp("engines") / "in"
+    make_videos(folder, 3)
+    shutil.copy(folder / "v1.mp4", folder / "w1.mp4")
+    make_video(folder / "short.mp4", [(0.3, 8)])
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video" * 99)
+    return folder
+
+
+def both(inputs: Path, out: Path, **sections: Any) -> tuple[Path, Path]:  # noqa: ANN401
+    """The same work by both engines."""
+    given = [*sorted(inputs.iterdir()), inputs / "missing.mp4"]
+    one, two = out / "inline", out / "ray"
+    inline = run(given, one, **sections)
+    ray = run_ray(given, two, **sections)
+    assert inline.balanced and ray.balanced
+    assert ray.account == inline.account and ray.errors == inline.errors
+    assert {n: s["rows"] for n, s in ray.stages.items()} == {
+        n: s["rows"] for n, s in inline.stages.items()
+    }
+    return one, two
+
+
+@pytest.mark.parametrize("stages", [[], OTHER_GROUP], ids=["one group", "three groups"])
+def test_both_engines_give_the_same_dataset(
+    inputs: Path, tmp_path: Path, stages: list[dict[str, Any]]
+) -> None:
+    one, two = both(inputs, tmp_path, stages=stages)
+    ours, theirs = dump(one, skip={"done"}), dump(two, skip={"done"})
+    assert ours.keys() == theirs.keys()
+    for table in ours:
+        assert ours[table] == theirs[table], table
+    # Which of two equal files is analysed depends on who comes first.
+    done = "SELECT video_id, stage, fingerprint, num_rows FROM done ORDER BY ALL"
+    assert query(one, done) == query(two, done)
+    assert shard_bytes(one) == shard_bytes(two)
+    if stages:
+        assert query(two, "SELECT count(*) n FROM errors WHERE clip_id IS NOT NULL") == [{"n": 3}]
+
+
+def test_ray_with_a_single_core_finishes_with_several_groups(inputs: Path, tmp_path: Path) -> None:
+    """Operators that wait for each other's core would hang for ever."""
+    sections = {"stages": OTHER_GROUP, "run": {"engine": "ray", "num_workers": 1}}
+    report = finish(start(inputs, tmp_path / "out", sections), timeout_s=120)
+    assert report["balanced"] and report["account"]["videos"]["done"] == 5
+    assert report["engine"] == "ray" and report["engine_start_s"] > 0
+    assert left_over(tmp_path / "out") == []
+    assert json.dumps(report["account"])
+
+
+def test_a_second_ray_run_over_finished_work_runs_nothing(inputs: Path, tmp_path: Path) -> None:
+    given = [inputs / "v0.mp4", inputs / "v1.mp4"]
+    assert run_ray(given, tmp_path / "out").videos_run == 2
+    shards = shard_bytes(tmp_path / "out")
+    again = run(given, tmp_path / "out")
+    assert again.videos_run == 0 and shard_bytes(tmp_path / "out") == shards

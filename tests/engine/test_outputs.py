@@ -1,0 +1,154 @@
+"""What a stage may yield, and what its mistakes cost: one row, one clip, never the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.catalog.catalog import Catalog
+from curation.errors import BudgetError
+from curation.storage import Storage
+from tests.faults.helpers import catalog_of, dump, make_video, make_videos, query, run
+
+CLIP = "tests.faults.bad_stages:BadClip"
+VIDEO = "tests.faults.bad_stages:BadVideo"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outputs") / "in"
+    make_video(folder / "long.mp4", [(4.0, 1)])
+    make_video(folder / "short.mp4", [(2.0, 2)])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("deed", "code", "words"),
+    [
+        ("raise", "internal_error", "RuntimeError: a bug (bad_stages.py:"),
+        ("media_error", "own_code", "refused on purpose"),
+        ("failure", "own_code", "this one"),
+        ("table", "internal_error", "stage 'bad_clip' yields undeclared table 'nowhere'"),
+        ("column", "internal_error", "undeclared columns ['oddity']"),
+        ("stranger", "internal_error", "yields rows of clips it was not given"),
+        ("twice", "internal_error", "yields two rows for one clip"),
+    ],
+)
+def test_a_mistake_with_one_clip_fails_that_clip_alone(
+    inputs: Path, tmp_path: Path, deed: str, code: str, words: str
+) -> None:
+    stages = [{"use": CLIP, "deed": deed, "above_s": 3.0}]
+    report = run(inputs, tmp_path / "out", stages=stages)
+    assert report.balanced, report.account.imbalances
+    clips = report.account.clips
+    assert (clips["total"], clips["kept"], clips["failed"]) == (6, 5, 1)
+    (error,) = query(tmp_path / "out", "SELECT * FROM errors")
+    assert (error["stage"], error["code"]) == ("bad_clip", code) and words in error["message"]
+    assert error["retryable"] == (code == "internal_error")
+    (clip,) = query(tmp_path / "out", "SELECT * FROM clips WHERE verdict = 'failed'")
+    assert clip["clip_id"] == error["clip_id"] and clip["reasons"] == [code]
+    assert clip["badness"] is None and clip["media_path"] is None
+    assert report.account.errors_by_code == {code: 1}
+    assert report.stages["bad_clip"]["failed"] == 1 and report.stages["bad_clip"]["rows"] == 5
+
+
+@pytest.mark.parametrize(
+    ("deed", "retried"), [("raise", True), ("failure", False), ("media_error", False)]
+)
+def test_a_clips_error_stands_until_it_is_mended(
+    inputs: Path, tmp_path: Path, deed: str, retried: bool
+) -> None:
+    out, mended = tmp_path / "out", tmp_path / "mended"
+    stages = [{"use": CLIP, "deed": deed, "above_s": 3.0, "unless": str(mended)}]
+    assert run(inputs, out, stages=stages).account.clips["failed"] == 1
+    mended.touch()
+    again = run(inputs, out, stages=stages)
+    assert again.balanced
+    assert again.videos_run == (1 if retried else 0)
+    assert again.account.clips["failed"] == (0 if retried else 1)
+    assert len(query(out, "SELECT * FROM errors")) == (0 if retried else 1)
+    # Other work on the same video gives a final error no second chance either.
+    forced = run(inputs, out, stages=stages, cut={"crf": 40})
+    assert forced.balanced and forced.account.clips == again.account.clips
+    assert len(query(out, "SELECT * FROM raw_errors")) == 1
+
+
+def test_a_stage_that_breaks_off_leaves_no_rows(inputs: Path, tmp_path: Path) -> None:
+    """Rows of a stage count whole or not at all: a retry would find the first ones doubled."""
+    out, mended = tmp_path / "out", tmp_path / "mended"
+    stages = [{"use": VIDEO, "deeds": {"4": "raise"}, "unless": str(mended)}]
+    report = run(inputs, out, stages=stages)
+    assert report.balanced and report.account.videos["failed"] == 1
+    assert catalog_of(out).dataset("bad_lines").count_rows() == 3  # the short video's
+    clips = query(out, "SELECT verdict, reasons FROM clips WHERE video_duration_s > 3")
+    assert clips and all(c == {"verdict": "failed", "reasons": ["internal_error"]} for c in clips)
+    mended.touch()
+    assert run(inputs, out, stages=stages).account.videos["failed"] == 0
+    assert catalog_of(out).dataset("bad_lines").count_rows() == 6
+
+
+def test_a_failure_between_the_stages_keeps_what_was_done_before(
+    inputs: Path, tmp_path: Path
+) -> None:
+    stages = [{"use": VIDEO, "deeds": {"4": "raise"}, "unless": str(tmp_path / "mended")}]
+    out = tmp_path / "out"
+    run(inputs, out, stages=stages)
+    (tmp_path / "mended").touch()
+    again = run(inputs, out, stages=stages)
+    ran = {name for name, s in again.stages.items() if s["videos_run"]}
+    assert not ran & {"probe", "signals", "split"} and again.video_s == 0.0
+
+
+def test_too_many_bugs_stop_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
+    make_videos(tmp_path / "in", 4)
+    out, mended = tmp_path / "out", tmp_path / "mended"
+    settings: dict[str, Any] = {
+        "stages": [{"use": VIDEO, "deeds": {"6": "raise"}, "unless": str(mended)}],
+        "run": {"max_internal_errors": 1},
+    }
+    with pytest.raises(BudgetError, match="2 unexpected failures"):
+        run(tmp_path / "in", out, **settings)
+    assert len(query(out, "SELECT * FROM errors")) == 2, "what was found out is kept"
+    assert not (out / "lease.json").exists()
+    mended.touch()
+    report = run(tmp_path / "in", out, **settings)
+    assert report.balanced and report.account.videos["done"] == 4
+    expected = tmp_path / "expected"
+    run(tmp_path / "in", expected, stages=settings["stages"])
+    ours, theirs = dump(out, skip={"errors"}), dump(expected, skip={"errors"})
+    assert ours == theirs
+
+
+def test_an_interrupted_run_leaves_no_armed_timer(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a notebook must not end the notebook when the stall time is over."""
+    import faulthandler
+
+    from curation.stages.score import Score
+
+    def interrupt(self: object, batch: object) -> None:
+        raise KeyboardInterrupt
+
+    armed: list[bool] = []
+    real_later, real_cancel = (
+        faulthandler.dump_traceback_later,
+        faulthandler.cancel_dump_traceback_later,
+    )
+    monkeypatch.setattr(
+        faulthandler,
+        "dump_traceback_later",
+        lambda *a, **k: (armed.append(True), real_later(*a, **k)),
+    )
+    monkeypatch.setattr(
+        faulthandler,
+        "cancel_dump_traceback_later",
+        lambda: (armed.append(False), real_cancel()),
+    )
+    monkeypatch.setattr(Score, "process", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, tmp_path / "out")
+    assert armed and armed[-1] is False
+    assert Catalog(Storage(tmp_path / "out")).has("runs")

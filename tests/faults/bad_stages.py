@@ -1,0 +1,109 @@
+"""Stages that misbehave on purpose. Each acts only on videos or clips that its fields name."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from curation.errors import MediaError
+from curation.schema import FLOAT64, INT32, STRING, schema
+from curation.stage import Failure, Grain, Output, Stage
+
+CATASTROPHE = re.compile(r"(a+)+b")
+Deed = Literal["none", "kill", "loop", "regex", "memory", "raise", "media_error"]
+
+
+def commit_deed(deed: str, code: str) -> None:
+    """Misbehave once."""
+    if deed == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif deed == "loop":
+        while True:
+            pass
+    elif deed == "regex":
+        CATASTROPHE.match("a" * 40)  # hours of C code that holds the interpreter lock
+    elif deed == "memory":
+        hoard = []
+        while True:
+            hoard.append(os.urandom(2**24))
+            time.sleep(0.01)
+    elif deed == "raise":
+        raise RuntimeError("a bug")
+    elif deed == "media_error":
+        raise MediaError(code, "refused on purpose")
+
+
+class BadVideo(Stage):
+    """A video-grain stage that misbehaves on videos by their length in whole seconds."""
+
+    name: ClassVar[str] = "bad_video"
+    grain: ClassVar[Grain] = "video"
+    reads: ClassVar[pa.Schema] = schema(video_duration_s=FLOAT64, local_path=STRING)
+    adds: ClassVar[Mapping[str, pa.Schema]] = {
+        "bad_notes": schema(note=STRING),
+        "bad_lines": schema(line=INT32),
+    }
+    details: ClassVar[frozenset[str]] = frozenset({"bad_lines"})
+
+    deeds: dict[str, Deed] = Field(default_factory=dict)  # seconds -> what to do
+    unless: str = ""  # a file that, when it exists, makes the stage behave
+    code: str = "own_code"
+
+    operational: ClassVar[frozenset[str]] = Stage.operational | {"unless"}
+
+    def process(self, batch: pa.Table) -> Iterator[Output]:
+        row = batch.to_pylist()[0]
+        deed = self.deeds.get(str(round(row["video_duration_s"])), "none")
+        if self.unless and Path(self.unless).exists():
+            deed = "none"
+        yield "bad_lines", pa.table({"line": pa.array([1, 2, 3], pa.int32())})
+        commit_deed(deed, self.code)
+        yield "bad_notes", pa.table({"note": ["fine"]})
+
+
+class BadClip(Stage):
+    """A clip-grain stage that misbehaves on the clip of each video with the index ``at``."""
+
+    name: ClassVar[str] = "bad_clip"
+    grain: ClassVar[Grain] = "clip"
+    reads: ClassVar[pa.Schema] = schema(clip_id=STRING, clip_index=INT32, video_duration_s=FLOAT64)
+    adds: ClassVar[Mapping[str, pa.Schema]] = {
+        "bad_scores": schema(clip_id=STRING, badness=FLOAT64)
+    }
+
+    deed: Deed | Literal["failure", "table", "column", "stranger", "twice"] = "none"
+    at: int = 1
+    above_s: float = 0.0
+    unless: str = ""
+    code: str = "own_code"
+
+    operational: ClassVar[frozenset[str]] = Stage.operational | {"unless"}
+
+    def process(self, batch: pa.Table) -> Iterator[Output]:
+        good = []
+        for row in batch.to_pylist():
+            evil = row["clip_index"] == self.at and row["video_duration_s"] > self.above_s
+            evil = evil and not (self.unless and Path(self.unless).exists())
+            if evil and self.deed == "failure":
+                yield Failure(clip_id=row["clip_id"], code=self.code, message="this one")
+                continue
+            if evil and self.deed == "table":
+                yield "nowhere", pa.table({"clip_id": [row["clip_id"]]})
+            if evil and self.deed == "column":
+                yield "bad_scores", pa.table({"clip_id": [row["clip_id"]], "oddity": [1.0]})
+            if evil and self.deed == "stranger":
+                good.append({"clip_id": "f" * 32, "badness": 0.0})
+            if evil and self.deed == "twice":
+                good.append({"clip_id": row["clip_id"], "badness": 0.0})
+            if evil:
+                commit_deed(self.deed, self.code)
+            good.append({"clip_id": row["clip_id"], "badness": float(row["clip_index"])})
+        yield "bad_scores", pa.Table.from_pylist(good, schema=self.adds["bad_scores"])
