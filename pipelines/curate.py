@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -27,10 +28,10 @@ from curation.catalog.pending import pending_units
 from curation.catalog.verdicts import judge_catalog
 from curation.catalog.views import Views
 from curation.engine.attempts import FOLDER as ATTEMPTS
-from curation.engine.attempts import clear_markers
+from curation.engine.attempts import clear_markers, in_work
 from curation.engine.inline import group_specs, run_inline
 from curation.engine.unit import StageCount, Unit, UnitResult
-from curation.errors import BudgetError, ConfigError, ErrorCode
+from curation.errors import BudgetError, ConfigError
 from curation.plan import Plan
 from curation.shards.samples import kept_samples
 from curation.shards.writer import ShardReport, write_shards
@@ -54,6 +55,7 @@ class RunReport:
         account: The root's totals after the run.
         stages: Per stage: rows, failed clips, busy seconds, units run, units reused.
         errors: Code -> number of units that ended with it in this run.
+        internal_errors: Unexpected failures of units and clips, counted against the budget.
         videos_run: Units worked on.
         video_s: Seconds of video decoded in this run.
         recovered_parts: Parts that an earlier, killed run had left.
@@ -72,6 +74,7 @@ class RunReport:
     account: Account = field(default_factory=Account)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
+    internal_errors: int = 0
     videos_run: int = 0
     video_s: float = 0.0
     recovered_parts: int = 0
@@ -123,12 +126,15 @@ def curate(
     job = _Job(config or load_config(), out, quiet=quiet, started=started)
     with ExitStack() as stack:
         job.plan.check()  # a wrong plan is told at once, not after Ray's start
-        cluster = job.start_engine(address, stack)
+        # Ray takes seconds to start. A new root has work for sure: start it while inputs are
+        # listed. An old one may have none: look first.
+        fresh = not job.catalog.has("sources")
+        cluster = job.start_engine(address, stack) if fresh else None
         rows = list(expand(inputs, job.config.inputs))
         job.prepare(rows, stack)
         units = job.pending()
         if units:
-            job.run(units, cluster)
+            job.run(units, cluster if fresh else job.start_engine(address, stack))
             judge_catalog(job.catalog, job.plan.rules)
         job.finish()
     return job.report
@@ -212,7 +218,13 @@ class _Job:
             results = run_ray(cluster, specs, units, num_workers=self.config.run.num_workers)
         names = [s.name for s in self.plan.stages]
         seen: set[str] = set()
-        with RunProgress(names, len(units), quiet=self.quiet) as progress:
+        called = {u.source_id: PurePosixPath(u.uri).name for u in units}
+
+        def watch() -> str:
+            busy = in_work(self.storage).items()
+            return ", ".join(f"{called.get(s, s[:8])}: {stage}" for s, stage in busy)
+
+        with RunProgress(names, len(units), quiet=self.quiet, watch=watch) as progress:
             for result in results:
                 if result.unit.source_id in seen:
                     continue  # Ray ran a unit twice: its second part is dropped at commit
@@ -245,6 +257,7 @@ class _Job:
         if report.first_video_s is None and result.error is None and not result.duplicate:
             report.first_video_s = round(time.time() - self.started, 2)
         report.videos_run += 1
+        report.internal_errors += result.internal_errors
         report.video_s = round(report.video_s + (result.video_s or 0.0), 3)
         if result.error:
             report.errors[result.error] = report.errors.get(result.error, 0) + 1
@@ -255,7 +268,7 @@ class _Job:
             total["busy_s"] = round(total["busy_s"] + count.busy_s, 4)
 
     def _check_budget(self) -> None:
-        bugs = self.report.errors.get(ErrorCode.INTERNAL_ERROR, 0)
+        bugs = self.report.internal_errors
         budget = self.config.run.max_internal_errors
         if bugs > budget:
             self._committer.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from rich.text import Text
 
 from curation.engine.unit import UnitResult
 
+WATCH_EVERY_S = 1.0
 PLAIN_EVERY_S = 10.0
 """Without a terminal a line is printed this often instead of a bar."""
 
@@ -57,9 +59,17 @@ class RunProgress:
         stages: Names of the stages, in order.
         total: Number of units.
         quiet: Print nothing.
+        watch: Says what the workers are doing right now, in words.
     """
 
-    def __init__(self, stages: list[str], total: int, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        stages: list[str],
+        total: int,
+        *,
+        quiet: bool,
+        watch: Callable[[], str] = lambda: "",
+    ) -> None:
         self._console = Console(stderr=True)
         self._total, self._done, self._last = total, 0, time.monotonic()
         self._began, self._failed = time.monotonic(), 0
@@ -79,16 +89,23 @@ class RunProgress:
                 console=self._console,
             )
             self._tasks = {s: self._bars.add_task(s, total=total) for s in stages}
+            self._now = self._bars.add_task("in work", total=None, note="waiting for the engine")
+        self._watch, self._over = watch, threading.Event()
+        self._watcher = threading.Thread(target=self._follow, daemon=True, name="progress")
 
     def __enter__(self) -> RunProgress:
         if self._bars is not None:
             self._bars.start()
+            self._watcher.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         if self._bars is not None:
+            self._over.set()
+            self._watcher.join()
+            self._bars.remove_task(self._now)
             self._bars.stop()
 
     def advance(self, result: UnitResult) -> None:
@@ -105,6 +122,14 @@ class RunProgress:
                 self._bars.update(self._tasks[stage], advance=1, note=note)
         if self._plain and time.monotonic() - self._last > PLAIN_EVERY_S:
             self._line()
+
+    def _follow(self) -> None:
+        """A long film finishes nothing for minutes: show that it moves."""
+        assert self._bars is not None
+        while not self._over.wait(WATCH_EVERY_S):
+            text = self._watch()
+            if text:
+                self._bars.update(self._now, note=text)
 
     def _line(self) -> None:
         self._last = time.monotonic()

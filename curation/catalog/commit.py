@@ -148,8 +148,8 @@ class Committer:
         """
         key = _key_column(table, self._table_schema(table))
         holder = table if key == "clip_id" else "done"
-        wanted = {k for r in readers for k in (_keys(r, table, key) if key else [])}
-        if not wanted:
+        wanted = {k for r in readers for k in _keys(r, table, key)} if key else set()
+        if not wanted or key is None:
             return set()
         ids = ", ".join(f"'{i}'" for i in sorted({i for i, _ in wanted}))
         once = "" if key == "clip_id" else " AND once"

@@ -49,7 +49,8 @@ class Attempt:
         self._stage = ""
         marker = storage.read_json(self._name)
         evidence = self._evidence()
-        if marker is not None and (marker["run_id"] == run_id or evidence):
+        told = evidence or (marker or {}).get("cause")
+        if marker is not None and (marker["run_id"] == run_id or told):
             self.number = int(marker["number"]) + 1
             self.blamed: str | None = str(marker["stage"])
             self.code = self._classify(marker, evidence)
@@ -143,6 +144,16 @@ class MemoryGuard:
             if attempt is not None and process.memory_info().rss > (self._limit or 0):
                 attempt.out_of_memory()
                 os._exit(EXIT_MEMORY)
+
+
+def in_work(storage: Storage) -> dict[str, str]:
+    """Source id -> stage, of the units that workers have in hand now."""
+    found = {}
+    for name in storage.list(FOLDER, suffix=".json"):
+        marker = storage.read_json(name)
+        if marker is not None:
+            found[name.rsplit("/", 1)[-1].removesuffix(".json")] = str(marker["stage"])
+    return found
 
 
 def clear_markers(storage: Storage) -> list[str]:

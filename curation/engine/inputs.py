@@ -183,8 +183,9 @@ class UnitInputs:
             return self._slices(self._video_value(column), clips)
         if column.table in self._clip_tables:
             rows = self.table(column.table)
-            at = pc.index_in(
-                clips.column("clip_id"), value_set=rows.column("clip_id").combine_chunks()
+            ids = rows.column("clip_id").combine_chunks()
+            at = pc.call_function(
+                "index_in", [clips.column("clip_id")], pc.SetLookupOptions(value_set=ids)
             )
             return rows.column(column.name).take(at)
         value = self._video_value(column)

@@ -12,13 +12,12 @@ import functools
 import json
 import logging
 import os
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -53,6 +52,7 @@ class RayCluster:
     _leave: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _warming: list[Any] = field(default_factory=list)
+    _ours: bool = False
 
     def start(self) -> None:
         """Begin starting; returns at once, so the plan can be checked meanwhile."""
@@ -127,7 +127,7 @@ class RayCluster:
         self._start()
         self._ready.set()
         self._leave.wait()
-        if "ray" in sys.modules:
+        if self._ours:  # a session that the caller had opened stays open
             import ray
 
             ray.shutdown()
@@ -151,8 +151,10 @@ class RayCluster:
                     "include_dashboard": False,
                     "object_store_memory": OBJECT_STORE_BYTES,
                 }
+            self._ours = not ray.is_initialized()
             ray.init(
-                address=self.address,
+                # Without "local" Ray would join any cluster that runs on this machine.
+                address=self.address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 ignore_reinit_error=True,
@@ -164,7 +166,6 @@ class RayCluster:
         except BaseException as exc:  # handed to the main thread by wait()
             self._error.append(exc)
         self.start_s = time.perf_counter() - began
-
 
     def _warm_up(self) -> None:
         """Let the waiting worker processes import what they will need, while we go on."""
@@ -210,7 +211,7 @@ def run_ray(
             **operator_arguments(spec, resources, num_workers),
         )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for row in batch.column("result").to_pylist():
+        for row in cast(pa.Table, batch).column("result").to_pylist():
             yield _unpack(row)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
-from curation.shards.writer import Sample
+from curation.shards.tar import Sample
 
 FACTS = (
     "start_s",

@@ -117,7 +117,7 @@ def _decode(shard: str, row: dict[str, Any], data: bytes) -> Iterator[str]:
     """Decode a sample whole and compare it with its row."""
     where = f"{shard}: {row['clip_id']}"
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             count, shape = 0, (0, 0)
             for frame in container.decode(video=0):
                 count, shape = count + 1, (frame.height, frame.width)

@@ -9,27 +9,24 @@ a killed run leaves the old shards and their index, or mended ones after a rerun
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.errors import CatalogError
 from curation.ids import canonical_json, shuffle_key
 from curation.schema import FLOAT64, INT32, INT64, STRING, schema
+from curation.shards.tar import Sample, sample_bytes, tar_bytes, write_tar
 from curation.storage import CHUNK_BYTES, Storage
 
 FOLDER = "shards"
 STAGING = "shards.staging"
 INDEX = f"{FOLDER}/index.parquet"
 FORMAT_VERSION = 1
-MEMBERS = ("mp4", "json", "txt")
 
 INDEX_SCHEMA = schema(
     clip_id=STRING,
@@ -66,42 +63,6 @@ class ShardSettings(BaseModel):
 
     target_bytes: int = Field(256 * 2**20, ge=4096, description="size of a shard in bytes")
     seed: int = Field(0, description="order of clips inside a bucket")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One kept clip, ready to be packed.
-
-    Attributes:
-        clip_id: The key.
-        media_path: Its MP4, relative to the dataset root.
-        media_bytes: Size of the MP4.
-        media_sha256: Checksum of the MP4.
-        frames: Frames in the MP4.
-        height_px: Stored height.
-        width_px: Stored width.
-        fps: Mean frame rate.
-        duration_s: Length.
-        caption: Text for ``.txt``, empty when uncaptioned.
-        record: Content of ``.json``.
-    """
-
-    clip_id: str
-    media_path: str
-    media_bytes: int
-    media_sha256: str
-    frames: int
-    height_px: int
-    width_px: int
-    fps: float
-    duration_s: float
-    caption: str
-    record: dict[str, Any]
-
-    @property
-    def bucket(self) -> str:
-        """Folder of the stored shape, ``frames x height x width``."""
-        return f"{self.frames}x{self.height_px}x{self.width_px}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +109,9 @@ def write_shards(
         pq.ParquetWriter(out, index_schema, compression="zstd") as index,
     ):
         for name, members in _pack(samples(), settings):
-            rows = _write_tar(storage, name, members, on_sample)
+            staged = name.replace(FOLDER, STAGING, 1)
+            places = write_tar(storage, staged, members, on_sample)
+            rows = [_index_row(name, s) | p for s, p in zip(members, places, strict=True)]
             index.write_table(pa.Table.from_pylist(rows, schema=index_schema))
             wanted.add(name)
     _swap(storage, wanted)
@@ -164,7 +127,7 @@ def plan_digest(samples: Iterable[Sample], settings: ShardSettings) -> str:
     """What the shards will hold, as hex digits: contents, order and settings."""
     sha = hashlib.sha256(canonical_json([FORMAT_VERSION, settings.model_dump()]).encode())
     for s in samples:
-        text = hashlib.sha256(_json(s) + b"\0" + _text(s)).hexdigest()
+        text = hashlib.sha256(s.json_bytes() + b"\0" + s.text_bytes()).hexdigest()
         sha.update(f"{s.clip_id} {s.media_sha256} {text}\n".encode())
     return sha.hexdigest()
 
@@ -182,87 +145,20 @@ def _pack(samples: Iterable[Sample], settings: ShardSettings) -> Iterator[tuple[
     members: list[Sample] = []
     size, number, bucket = 0, 0, None
     for sample in samples:
-        grown = _file_bytes(size + _tar_bytes(sample))
+        grown = tar_bytes(size + sample_bytes(sample))
         if members and (sample.bucket != bucket or grown > settings.target_bytes):
             yield _shard_name(bucket, number), members
             number = number + 1 if sample.bucket == bucket else 0
             members, size = [], 0
         bucket = sample.bucket
         members.append(sample)
-        size += _tar_bytes(sample)
+        size += sample_bytes(sample)
     if members:
         yield _shard_name(bucket, number), members
 
 
 def _shard_name(bucket: str | None, number: int) -> str:
     return f"{FOLDER}/{bucket}/000-{number:06d}.tar"
-
-
-def _tar_bytes(sample: Sample) -> int:
-    """Size of a sample in a tar: each member has a header block and whole blocks of data."""
-    sizes = (sample.media_bytes, len(_json(sample)), len(_text(sample)))
-    return sum(512 + -(-n // 512) * 512 for n in sizes)
-
-
-def _file_bytes(members_bytes: int) -> int:
-    """Size of a tar of so many bytes of members: two empty blocks end it, in whole records."""
-    ended = members_bytes + 2 * tarfile.BLOCKSIZE
-    return -(-ended // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-
-
-def _json(sample: Sample) -> bytes:
-    return canonical_json(sample.record).encode()
-
-
-def _text(sample: Sample) -> bytes:
-    return sample.caption.encode()
-
-
-class _HashingFile:
-    """A file that hashes what passes."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._out, self.sha256, self.size = out, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._out.write(data)
-
-    def tell(self) -> int:
-        return self.size
-
-
-class _HashingReader:
-    """A file that hashes what is read from it."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source, self.sha256 = source, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(size)
-        self.sha256.update(data)
-        return data
-
-
-def _write_tar(
-    storage: Storage, name: str, members: list[Sample], on_sample: Callable[[int], None]
-) -> list[dict[str, Any]]:
-    """Write one shard to the staging folder; returns its index rows."""
-    rows = []
-    with storage.open_write(name.replace(FOLDER, STAGING, 1)) as out:
-        sink = _HashingFile(out)
-        with tarfile.open(fileobj=cast(Any, sink), mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for sample in members:
-                row = _index_row(name, sample)
-                for suffix in MEMBERS:
-                    offset, size = _add(tar, sink, storage, sample, suffix)
-                    row |= {f"{suffix}_offset": offset, f"{suffix}_bytes": size}
-                rows.append(row)
-                on_sample(sample.media_bytes)
-    for row in rows:
-        row |= {"shard_bytes": sink.size, "shard_sha256": sink.sha256.hexdigest()}
-    return rows
 
 
 def _index_row(name: str, sample: Sample) -> dict[str, Any]:
@@ -278,49 +174,6 @@ def _index_row(name: str, sample: Sample) -> dict[str, Any]:
         "has_caption": bool(sample.caption),
         "mp4_sha256": sample.media_sha256,
     }
-
-
-def _add(
-    tar: tarfile.TarFile, sink: _HashingFile, storage: Storage, sample: Sample, suffix: str
-) -> tuple[int, int]:
-    """Add one member; returns the offset of its data and its size."""
-    info = tarfile.TarInfo(f"{sample.clip_id}.{suffix}")
-    info.mtime, info.mode = 0, 0o644
-    if suffix == "mp4":
-        info.size = sample.media_bytes
-        _add_media(tar, info, storage, sample)
-    else:
-        data = _json(sample) if suffix == "json" else _text(sample)
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
-    padded = -(-info.size // 512) * 512
-    return sink.size - padded, info.size
-
-
-def _add_media(
-    tar: tarfile.TarFile, info: tarfile.TarInfo, storage: Storage, sample: Sample
-) -> None:
-    """Add a clip's MP4, and check that it is the one the catalog speaks of.
-
-    Raises:
-        CatalogError: The file is missing or holds other bytes.
-    """
-    damage = "differs from its checksum"
-    try:
-        with storage.open_read(sample.media_path) as source:
-            checked = _HashingReader(source)
-            tar.addfile(info, cast(Any, checked))
-            if checked.sha256.hexdigest() == sample.media_sha256 and not source.read(1):
-                return
-    except FileNotFoundError:
-        damage = "is missing"
-    except OSError as exc:  # tarfile: the file ends too early
-        damage = f"cannot be read: {exc}"
-    raise CatalogError(
-        f"the media of a kept clip {damage}",
-        where=sample.media_path,
-        mend="put the file back, or use a new --out",
-    )
 
 
 def _swap(storage: Storage, wanted: set[str]) -> None:

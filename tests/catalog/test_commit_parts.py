@@ -128,7 +128,7 @@ def test_a_users_column_named_code_does_not_change_what_makes_a_row_unique(
     class Coded(BadClip):
         adds = {"coded": pa.schema([("clip_id", pa.string()), ("code", pa.int32())])}  # noqa: RUF012
 
-    plan = Plan(stages=(*default_plan().stages[:-1], Coded()))
+    plan = Plan(stages=(*default_plan().stages[:-1], Coded.model_validate({})))
     catalog = new_catalog(tmp_path / "root", plan)
     for name in ("a", "b"):
         scratch = tmp_path / name

@@ -99,7 +99,7 @@ def test_a_stricter_rule_computes_nothing_and_a_softer_one_cuts_the_new(tmp_path
     make_videos(tmp_path / "in", 2)
     inputs, out = tmp_path / "in", tmp_path / "out"
     middle = _split_point(inputs, tmp_path / "probe-out")
-    strict = {"judge": {"rules": {"luma_mean": {"min": middle}}}}
+    strict: dict[str, Any] = {"judge": {"rules": {"luma_mean": {"min": middle}}}}
     report = run(inputs, out, **strict)
     kept = report.account.clips["kept"]
     assert report.balanced and 0 < kept < report.account.clips["total"]
@@ -124,7 +124,7 @@ def _split_point(inputs: Path, out: Path) -> float:
 def test_another_score_cuts_what_is_newly_kept_in_the_same_run(tmp_path: Path) -> None:
     """The gate stands behind the new scores, not behind the verdicts of the last run."""
     make_videos(tmp_path / "in", 2)
-    rules = {"judge": {"rules": {"static_fraction": {"max": 0.5}}}}
+    rules: dict[str, Any] = {"judge": {"rules": {"static_fraction": {"max": 0.5}}}}
     first = run(tmp_path / "in", tmp_path / "out", score={"static_below_per_s": 10.0}, **rules)
     assert first.account.clips["kept"] == 0
     second = run(tmp_path / "in", tmp_path / "out", **rules)

@@ -1,9 +1,14 @@
-"""Sources that come late, go, change, fail, or hold the same bytes as another."""
+"""Sources that come late, go, change, fail, or hold the same bytes as another.
+
+Each story is told by files of one folder, changed between a few runs, so that one run serves
+several of them.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +19,13 @@ from tests.faults.helpers import make_video, make_videos, query, run, shard_byte
 
 STRICT: dict[str, Any] = {"judge": {"rules": {"luma_mean": {"min": 0.99}}}}
 """Rules that keep nothing."""
+TEXT = b"text, no video" * 99
+States = dict[str, tuple[str, str | None]]
 
 
-@pytest.fixture
-def box(tmp_path: Path) -> tuple[Path, Path]:
-    """Inputs of two videos, and a place for the dataset."""
-    make_videos(tmp_path / "in", 2)
-    return tmp_path / "in", tmp_path / "out"
-
-
-def states(out: Path) -> dict[str, tuple[str, str | None]]:
+def states(out: Path) -> States:
     rows = query(out, "SELECT uri, status, code FROM sources")
-    return {Path(r["uri"]).name: (r["status"], r["code"]) for r in rows}
+    return {Path(r["uri"]).stem: (r["status"], r["code"]) for r in rows}
 
 
 def check(report: RunReport, **videos: int) -> None:
@@ -33,145 +33,148 @@ def check(report: RunReport, **videos: int) -> None:
     assert {k: report.account.videos[k] for k in videos} == videos
 
 
-def test_a_missing_file_is_tried_again_and_its_error_superseded(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    paths = [inputs / "v0.mp4", inputs / "late.mp4"]
-    check(run(paths, out), done=1, failed=1)
-    assert states(out)["late.mp4"] == ("failed", "not_found")
-    again = run(paths, out)
-    check(again, done=1, failed=1)
-    assert again.videos_run == 1 and query(out, "SELECT count(*) n FROM errors") == [{"n": 1}]
-    make_video(inputs / "late.mp4", [(2.0, 7)])
-    late = run(paths, out)
-    check(late, done=2, failed=0)
-    assert late.videos_run == 1
-    assert query(out, "SELECT * FROM errors") == []
-    assert query(out, "SELECT count(*) n FROM raw_errors") == [{"n": 2}], "history is kept"
+@dataclass
+class Story:
+    """The runs over one folder, and what each left behind."""
+
+    inputs: Path
+    out: Path
+    reports: list[RunReport] = field(default_factory=list)
+    states: list[States] = field(default_factory=list)
+    old_clips: set[str] = field(default_factory=set)
+
+    def run(self) -> None:
+        names = ["late", "emptied", "empty", "text", "replaced", "touched", "steady"]
+        self.reports.append(run([self.inputs / f"{n}.mp4" for n in names], self.out))
+        self.states.append(states(self.out))
 
 
-@pytest.mark.parametrize(
-    ("content", "code"), [(b"", "empty_file"), (b"text, no video" * 99, "not_a_video")]
-)
-def test_a_final_error_is_not_tried_again_until_the_file_changes(
-    box: tuple[Path, Path], content: bytes, code: str
-) -> None:
-    inputs, out = box
-    (inputs / "v0.mp4").write_bytes(content)
-    check(run(inputs, out), done=1, failed=1)
-    assert states(out)["v0.mp4"] == ("failed", code)
-    again = run(inputs, out)
-    check(again, done=1, failed=1)
-    assert again.videos_run == 0
-    make_video(inputs / "v0.mp4", [(2.0, 7)])
-    mended = run(inputs, out)
-    check(mended, done=2, failed=0)
-    assert mended.videos_run == 1 and query(out, "SELECT * FROM errors") == []
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Four runs: at first, with nothing changed, with every file changed, with nothing changed."""
+    folder = tmp_path_factory.mktemp("story")
+    told = Story(folder / "in", folder / "out")
+    for i, name in enumerate(["emptied", "replaced", "touched", "steady"]):
+        make_video(told.inputs / f"{name}.mp4", [(2.0, i)])
+    (told.inputs / "empty.mp4").write_bytes(b"")
+    (told.inputs / "text.mp4").write_bytes(TEXT)
+    told.run()
+    told.run()
+    old = query(told.out, "SELECT clip_id FROM clips WHERE uri LIKE '%replaced.mp4'")
+    told.old_clips = {r["clip_id"] for r in old}
+    for i, name in enumerate(["late", "empty", "text"]):
+        make_video(told.inputs / f"{name}.mp4", [(2.0, 10 + i)])
+    make_video(told.inputs / "replaced.mp4", [(4.0, 77)])
+    (told.inputs / "emptied.mp4").write_bytes(b"")
+    os.utime(told.inputs / "touched.mp4", (1, 1))
+    told.run()
+    told.run()
+    return told
 
 
-def test_a_good_file_replaced_by_an_empty_one_fails(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    check(run(inputs, out), done=2)
-    (inputs / "v0.mp4").write_bytes(b"")
-    check(run(inputs, out), done=1, failed=1)
-    assert states(out)["v0.mp4"] == ("failed", "empty_file")
-    assert run(inputs, out).videos_run == 0
+def test_every_run_balances(story: Story) -> None:
+    assert [r.account.imbalances for r in story.reports] == [[]] * 4
+    assert [r.account.videos["failed"] for r in story.reports] == [3, 3, 1, 1]
 
 
-def test_other_bytes_under_the_same_name_replace_the_old_clips(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    run(inputs, out)
-    old = {r["clip_id"] for r in query(out, "SELECT clip_id FROM clips WHERE uri LIKE '%v0.mp4'")}
-    make_video(inputs / "v0.mp4", [(4.0, 77)])
-    report = run(inputs, out)
-    check(report, total=2, done=2)
-    assert report.videos_run == 1
-    clips = query(out, "SELECT clip_id, uri FROM clips")
-    assert not old & {c["clip_id"] for c in clips} and all(c["uri"] for c in clips)
-    expected = run(inputs, out.parent / "fresh").account.as_dict()
-    assert report.account.as_dict() == expected
-    assert shard_bytes(out) == shard_bytes(out.parent / "fresh")
+def test_a_missing_file_is_tried_again_until_it_is_there(story: Story) -> None:
+    assert [s["late"] for s in story.states] == [("failed", "not_found")] * 2 + [("done", None)] * 2
+    assert story.reports[1].errors == {"not_found": 1}
+    rows = query(story.out, "SELECT code FROM raw_errors WHERE code = 'not_found'")
+    assert len(rows) == 2, "history is kept"
+    assert query(story.out, "SELECT * FROM errors WHERE code = 'not_found'") == []
 
 
-def test_a_touched_file_is_read_again_but_not_analysed_again(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    run(inputs, out)
-    os.utime(inputs / "v0.mp4", (1, 1))
-    report = run(inputs, out)
-    check(report, done=2)
-    assert report.video_s == 0.0
-    rows = query(out, "SELECT video_id, count(*) n FROM raw_decodes GROUP BY video_id")
-    assert [r["n"] for r in rows] == [1, 1]
+def test_a_final_error_is_not_tried_again_until_the_file_changes(story: Story) -> None:
+    for name, code in [("empty", "empty_file"), ("text", "not_a_video")]:
+        assert [s[name] for s in story.states] == [("failed", code)] * 2 + [("done", None)] * 2
+    assert story.reports[1].videos_run == 1, "the missing one alone"
+    assert story.reports[3].videos_run == 0
 
 
-def test_a_file_gone_after_its_analysis_fails_the_clips_to_cut(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    check(run(inputs, out, **STRICT), done=2)
-    moved = inputs / "v1.mp4"
-    shutil.move(moved, inputs / "elsewhere")
-    report = run([], out)
-    check(report, done=2, failed=0)
-    assert report.account.clips["failed"] > 0 and report.account.clips["kept"] > 0
-    (error,) = query(out, "SELECT * FROM errors")
-    assert (error["stage"], error["code"], error["clip_id"]) == ("cut", "not_found", None)
-    shutil.move(inputs / "elsewhere", moved)
+def test_a_good_file_that_becomes_empty_fails(story: Story) -> None:
+    assert [s["emptied"] for s in story.states][1:3] == [("done", None), ("failed", "empty_file")]
+    assert query(story.out, "SELECT * FROM clips WHERE uri LIKE '%emptied.mp4'") == []
+    assert [e["code"] for e in query(story.out, "SELECT * FROM errors")] == ["empty_file"]
+
+
+def test_other_bytes_under_the_same_name_replace_the_old_clips(story: Story) -> None:
+    clips = query(story.out, "SELECT clip_id, uri FROM clips")
+    assert story.old_clips and not story.old_clips & {c["clip_id"] for c in clips}
+    assert all(c["uri"] for c in clips)
+
+
+def test_a_touched_file_is_read_again_but_not_analysed_again(story: Story) -> None:
+    assert story.states[2]["touched"] == ("done", None)
+    # late, empty, text and replaced were decoded anew; the touched one was not.
+    assert story.reports[2].video_s == pytest.approx(2 + 2 + 2 + 4)
+
+
+def test_the_way_there_leaves_no_trace_in_the_result(story: Story, tmp_path: Path) -> None:
+    fresh = run(story.inputs, tmp_path / "out")
+    assert story.reports[-1].account.as_dict() == fresh.account.as_dict()
+    assert shard_bytes(story.out) == shard_bytes(tmp_path / "out")
+
+
+def test_bytes_that_went_or_changed_after_their_analysis_are_not_cut(tmp_path: Path) -> None:
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    for i, name in enumerate(["gone", "swapped", "touched", "steady"]):
+        make_video(inputs / f"{name}.mp4", [(2.0, i)])
+    check(run(inputs, out, **STRICT), done=4)
+    shutil.move(inputs / "gone.mp4", inputs / "elsewhere")
+    shutil.move(inputs / "swapped.mp4", inputs / "kept aside")
+    make_video(inputs / "swapped.mp4", [(9.0, 77)])
+    os.utime(inputs / "touched.mp4", (1, 1))
+    report = run([], out)  # no input named: the sources are taken as they were listed
+    check(report, done=4, failed=0)
+    assert report.account.clips["kept"] == report.account.clips["failed"] == 4
+    found = query(out, "SELECT uri, verdict, reasons FROM clips JOIN sources USING (uri)")
+    by_name = {Path(r["uri"]).stem: (r["verdict"], r["reasons"]) for r in found}
+    assert by_name == {
+        "gone": ("failed", ["not_found"]),
+        "swapped": ("failed", ["missing_input"]),
+        "touched": ("kept", []),
+        "steady": ("kept", []),
+    }
+    errors = query(out, "SELECT * FROM errors ORDER BY code")
+    assert [(e["stage"], e["clip_id"]) for e in errors] == [("cut", None)] * 2
+    assert "other bytes" in errors[0]["message"]
+    shutil.move(inputs / "elsewhere", inputs / "gone.mp4")
+    shutil.move(inputs / "kept aside", inputs / "swapped.mp4")
     back = run([], out)
-    check(back, done=2)
+    check(back, done=4)
     assert back.account.clips["failed"] == 0 and query(out, "SELECT * FROM errors") == []
-
-
-def test_other_bytes_are_never_cut_as_if_they_were_the_old_ones(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    run(inputs, out, **STRICT)
-    make_video(inputs / "v0.mp4", [(9.0, 77)])
-    report = run([], out)  # no input named: the source is taken as it was listed
-    check(report, done=2)
-    (error,) = query(out, "SELECT code, message FROM errors")
-    assert error["code"] == "missing_input" and "other bytes" in error["message"]
-    assert report.account.clips["failed"] > 0
-
-
-def test_an_untouched_copy_is_cut_though_its_time_changed(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    run(inputs, out, **STRICT)
-    os.utime(inputs / "v0.mp4", (1, 1))
-    report = run([], out)
-    check(report, done=2)
-    assert report.account.clips["failed"] == 0
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["same run", "later run"])
 def test_a_second_source_with_the_same_bytes_is_done_as_a_duplicate(
-    box: tuple[Path, Path], later: bool
+    tmp_path: Path, later: bool
 ) -> None:
-    inputs, out = box
-    if later:
-        run(inputs, out)
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    make_videos(inputs, 2)
+    (inputs / "bad1.mp4").write_bytes(TEXT)
+    alone = run(inputs, out if later else tmp_path / "alone")
     shutil.copy(inputs / "v0.mp4", inputs / "w.mp4")
+    shutil.copy(inputs / "bad1.mp4", inputs / "bad2.mp4")
     report = run(inputs, out)
-    check(report, total=3, done=3, duplicates=1)
-    (row,) = query(out, "SELECT uri, duplicate_of FROM sources WHERE duplicate_of IS NOT NULL")
-    assert (Path(row["uri"]).name, Path(row["duplicate_of"]).name) == ("w.mp4", "v0.mp4")
-    alone = run([inputs / "v0.mp4", inputs / "v1.mp4"], out.parent / "alone")
+    check(report, total=5, done=3, failed=2, duplicates=2)
+    rows = query(out, "SELECT uri, duplicate_of d FROM sources WHERE d IS NOT NULL ORDER BY uri")
+    names = [(Path(r["uri"]).stem, Path(r["d"]).stem) for r in rows]
+    assert names == [("bad2", "bad1"), ("w", "v0")]
     assert report.account.clips == alone.account.clips
-    assert report.account.seconds == alone.account.seconds
+    for name in ("kept", "rejected", "total"):
+        assert report.account.seconds[name] == alone.account.seconds[name]
     assert run(inputs, out).videos_run == 0
 
 
-def test_a_broken_file_and_its_copy_both_fail(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    for name in ("bad1.mp4", "bad2.mp4"):
-        (inputs / name).write_bytes(b"text, no video" * 99)
-    check(run(inputs, out), total=4, done=2, failed=2, duplicates=1)
-    assert run(inputs, out).videos_run == 0
-
-
-def test_the_duplicate_takes_over_when_the_first_is_replaced(box: tuple[Path, Path]) -> None:
-    inputs, out = box
-    shutil.copy(inputs / "v0.mp4", inputs / "w.mp4")
+def test_the_duplicate_takes_over_when_the_first_is_replaced(tmp_path: Path) -> None:
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    make_video(inputs / "v.mp4", [(2.0, 1)])
+    shutil.copy(inputs / "v.mp4", inputs / "w.mp4")
     before = run(inputs, out)
-    make_video(inputs / "v0.mp4", [(4.0, 77)])
+    make_video(inputs / "v.mp4", [(4.0, 77)])
     after = run(inputs, out)
-    check(after, total=3, done=3, duplicates=0)
+    check(after, total=2, done=2, duplicates=0)
     assert after.account.clips["total"] > before.account.clips["total"]
-    uris = {Path(r["uri"]).name for r in query(out, "SELECT DISTINCT uri FROM clips")}
-    assert uris == {"v0.mp4", "v1.mp4", "w.mp4"}
+    uris = {Path(r["uri"]).stem for r in query(out, "SELECT DISTINCT uri FROM clips")}
+    assert uris == {"v", "w"}

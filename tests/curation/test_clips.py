@@ -188,13 +188,12 @@ def test_shortest_clip_is_inclusive(seconds: float, reason: str | None) -> None:
 
 
 def test_exact_lengths_survive_rounded_times() -> None:
-    """A minimum of exactly 60 NTSC frames, wherever they begin."""
-    fps = 30000 / 1001
+    """A length of exactly fifty frames, wherever they begin: microseconds cannot say 1/24 s."""
     for lead in range(60):
-        num = lead + 60
-        time_s = times_from([1 / fps] * num)
+        num = lead + 50
+        time_s = times_from([1 / 24] * num)
         shots = [Shot(0, lead, False, False), Shot(lead, num, False, False)]
-        policy = policy_of(2.002, 2.002)
+        policy = policy_of(50 / 24, 50 / 24)
         found = clip_spans(shots, np.zeros(num, bool), time_s, policy)
         assert found[-1] == Span(lead, num, 1, None), lead
 

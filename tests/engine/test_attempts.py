@@ -13,7 +13,15 @@ from curation.engine.unit import Limits
 from curation.storage import Storage
 from tests.faults.helpers import REPO
 
-LIMITS = Limits(stall_timeout_s=1.0, max_attempts=3)
+STALL_S = 0.5
+LIMITS = Limits(stall_timeout_s=STALL_S, max_attempts=3)
+GREEDY = """
+hoard = []
+while True:
+    hoard.append(os.urandom(2**22))
+    time.sleep(0.01)
+    attempt.beat()
+"""
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ import os, signal, sys, time, re
 from curation.storage import Storage
 from curation.engine.attempts import Attempt, MemoryGuard
 from curation.engine.unit import Limits
-limits = Limits(stall_timeout_s=1.0, memory_limit_bytes={memory})
+limits = Limits(stall_timeout_s={STALL_S if memory is None else 20.0}, memory_limit_bytes={memory})
 guard = MemoryGuard(limits)
 attempt = guard.attempt = Attempt(Storage({storage.root!r}), "s", {run_id!r}, limits)
 attempt.enter("risky")
@@ -79,14 +87,13 @@ def test_a_death_is_blamed_on_its_stage_at_the_third_attempt(
 
 
 def test_a_beat_keeps_a_long_stage_alive(storage: Storage) -> None:
-    body = "for _ in range(8): time.sleep(0.25); attempt.beat()\nattempt.close(); sys.exit(7)"
+    body = "for _ in range(6): time.sleep(0.2); attempt.beat()\nattempt.close(); sys.exit(7)"
     assert die(storage, body) == 7
     assert again(storage).number == 1
 
 
 def test_a_worker_that_outgrows_its_limit_says_so(storage: Storage) -> None:
-    body = "hoard = []\nwhile True: hoard.append(os.urandom(2**22)); time.sleep(0.01)"
-    assert die(storage, body, memory=400 * 2**20) == EXIT_MEMORY
+    assert die(storage, GREEDY, memory=400 * 2**20) == EXIT_MEMORY
     assert again(storage).code == "out_of_memory"
 
 
@@ -106,8 +113,7 @@ def test_evidence_of_a_crash_counts_in_the_next_run(storage: Storage, body: str)
 
 
 def test_a_cause_that_was_told_counts_in_the_next_run(storage: Storage) -> None:
-    body = "hoard = []\nwhile True: hoard.append(os.urandom(2**22)); time.sleep(0.01)"
-    die(storage, body, memory=400 * 2**20)
+    die(storage, GREEDY, memory=400 * 2**20)
     assert clear_markers(storage) == []
     assert again(storage, "r2").code == "out_of_memory"
 

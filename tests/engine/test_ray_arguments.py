@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,12 @@ def plan_of(*needs: Resources) -> Plan:
     for i, need in enumerate(needs):
         table = {f"t{i}": pa.schema([("clip_id", pa.string()), (f"c{i}", pa.float64())])}
         cls = type(f"Own{i}", (BadClip,), {"name": f"own{i}", "adds": table})
-        own.append(cls(resources=need))
+        own.append(cls.model_validate({"resources": need}))
     return Plan(stages=(*head, *own, cut))
+
+
+def needing(**values: float) -> Resources:
+    return Resources.model_validate(values)
 
 
 def specs_of(plan: Plan, tmp_path: Path) -> list[WorkerSpec]:
@@ -105,7 +110,7 @@ def test_a_plan_of_cpu_stages_is_one_operator(
 def test_a_change_of_resources_starts_an_operator(
     recorded: list[RecordingDataset], tmp_path: Path
 ) -> None:
-    plan = plan_of(Resources(num_cpus=2.0), Resources(num_cpus=2.0))
+    plan = plan_of(needing(num_cpus=2.0), needing(num_cpus=2.0))
     specs = specs_of(plan, tmp_path)
     list(run_ray(FakeCluster(), specs, units(1), num_workers=None))
     operators = recorded[0].operators
@@ -136,18 +141,18 @@ def test_units_and_results_survive_the_journey(
 @pytest.mark.parametrize(
     ("needs", "cluster", "wanted"),
     [
-        (Resources(num_cpus=1.0), {"CPU": 4.0}, {"num_cpus": 1.0}),
-        (Resources(num_cpus=8.0), {"CPU": 4.0}, {"num_cpus": 4.0}),
-        (Resources(num_cpus=2.0), {"CPU": 1.0}, {"num_cpus": 1.0}),
-        (Resources(num_cpus=0.25), {"CPU": 1.0}, {"num_cpus": 0.25}),
-        (Resources(memory_bytes=2**30), {"CPU": 1.0, "memory": 2.0**33}, {"memory": 2**30}),
-        (Resources(memory_bytes=2**40), {"CPU": 1.0, "memory": 2.0**33}, {"memory": 2.0**33}),
+        (needing(num_cpus=1.0), {"CPU": 4.0}, {"num_cpus": 1.0}),
+        (needing(num_cpus=8.0), {"CPU": 4.0}, {"num_cpus": 4.0}),
+        (needing(num_cpus=2.0), {"CPU": 1.0}, {"num_cpus": 1.0}),
+        (needing(num_cpus=0.25), {"CPU": 1.0}, {"num_cpus": 0.25}),
+        (needing(memory_bytes=2**30), {"CPU": 1.0, "memory": 2.0**33}, {"memory": 2**30}),
+        (needing(memory_bytes=2**40), {"CPU": 1.0, "memory": 2.0**33}, {"memory": 2.0**33}),
     ],
 )
 def test_requests_are_fitted_to_the_cluster(
     needs: Resources, cluster: dict[str, float], wanted: dict[str, float], tmp_path: Path
 ) -> None:
-    spec = specs_of(plan_of(needs), tmp_path)[-2 if needs != Resources() else 0]
+    spec = specs_of(plan_of(needs), tmp_path)[-2 if needs != needing() else 0]
     arguments = operator_arguments(spec, cluster, None)
     assert {k: arguments[k] for k in wanted} == wanted
     assert "compute" not in arguments and "num_gpus" not in arguments
@@ -160,7 +165,7 @@ def test_the_number_of_workers_bounds_the_tasks(tmp_path: Path) -> None:
 
 
 def test_a_gpu_group_runs_in_actors_that_are_built_once(tmp_path: Path) -> None:
-    spec = specs_of(plan_of(Resources(num_gpus=1.0)), tmp_path)[1]
+    spec = specs_of(plan_of(needing(num_gpus=1.0)), tmp_path)[1]
     arguments = operator_arguments(spec, CLUSTER | {"GPU": 2.0}, 2)
     compute = arguments["compute"]
     assert isinstance(compute, ray.data.ActorPoolStrategy)
@@ -170,7 +175,7 @@ def test_a_gpu_group_runs_in_actors_that_are_built_once(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_is_not_there_is_told_instead_of_waited_for(tmp_path: Path) -> None:
-    spec = specs_of(plan_of(Resources(num_gpus=1.0)), tmp_path)[1]
+    spec = specs_of(plan_of(needing(num_gpus=1.0)), tmp_path)[1]
     with pytest.raises(PlanError, match=r"asks for 1 GPUs, the cluster has 0") as caught:
         operator_arguments(spec, CLUSTER, None)
     assert "own0" in str(caught.value)
@@ -196,7 +201,7 @@ def test_a_task_sets_its_stages_up_once_per_process(
     assert isinstance(operator, functools.partial)
     batch = pa.table({"result": [ray_data._pack(UnitResult(unit=units(1)[0]))]})
     for _ in range(3):
-        arrived = pickle.loads(ray.cloudpickle.dumps(operator))
+        arrived = pickle.loads(importlib.import_module("ray.cloudpickle").dumps(operator))
         (table,) = arrived(batch)
         assert table.num_rows == 1
     assert len(built) == 1

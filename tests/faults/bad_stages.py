@@ -20,6 +20,8 @@ from curation.stage import Failure, Grain, Output, Stage
 CATASTROPHE = re.compile(r"(a+)+b")
 Deed = Literal["none", "kill", "loop", "regex", "memory", "raise", "media_error"]
 
+ClipDeed = Deed | Literal["failure", "table", "column", "stranger", "twice"]
+
 
 def commit_deed(deed: str, code: str) -> None:
     """Misbehave once."""
@@ -33,8 +35,8 @@ def commit_deed(deed: str, code: str) -> None:
     elif deed == "memory":
         hoard = []
         while True:
-            hoard.append(os.urandom(2**24))
-            time.sleep(0.01)
+            hoard.append(bytearray(b"x") * 2**24)
+            time.sleep(0.02)
     elif deed == "raise":
         raise RuntimeError("a bug")
     elif deed == "media_error":
@@ -70,7 +72,7 @@ class BadVideo(Stage):
 
 
 class BadClip(Stage):
-    """A clip-grain stage that misbehaves on the clip of each video with the index ``at``."""
+    """A clip-grain stage that misbehaves on clips by their index, in videos above ``above_s``."""
 
     name: ClassVar[str] = "bad_clip"
     grain: ClassVar[Grain] = "clip"
@@ -79,8 +81,7 @@ class BadClip(Stage):
         "bad_scores": schema(clip_id=STRING, badness=FLOAT64)
     }
 
-    deed: Deed | Literal["failure", "table", "column", "stranger", "twice"] = "none"
-    at: int = 1
+    deeds: dict[str, ClipDeed] = Field(default_factory=dict)  # clip index -> what to do
     above_s: float = 0.0
     unless: str = ""
     code: str = "own_code"
@@ -90,20 +91,23 @@ class BadClip(Stage):
     def process(self, batch: pa.Table) -> Iterator[Output]:
         good = []
         for row in batch.to_pylist():
-            evil = row["clip_index"] == self.at and row["video_duration_s"] > self.above_s
-            evil = evil and not (self.unless and Path(self.unless).exists())
-            if evil and self.deed == "failure":
-                yield Failure(clip_id=row["clip_id"], code=self.code, message="this one")
+            clip = row["clip_id"]
+            deed = self.deeds.get(str(row["clip_index"]), "none")
+            if row["video_duration_s"] <= self.above_s:
+                deed = "none"
+            if self.unless and Path(self.unless).exists():
+                deed = "none"
+            if deed == "failure":
+                yield Failure(clip_id=clip, code=self.code, message="this one")
                 continue
-            if evil and self.deed == "table":
-                yield "nowhere", pa.table({"clip_id": [row["clip_id"]]})
-            if evil and self.deed == "column":
-                yield "bad_scores", pa.table({"clip_id": [row["clip_id"]], "oddity": [1.0]})
-            if evil and self.deed == "stranger":
-                good.append({"clip_id": "f" * 32, "badness": 0.0})
-            if evil and self.deed == "twice":
-                good.append({"clip_id": row["clip_id"], "badness": 0.0})
-            if evil:
-                commit_deed(self.deed, self.code)
-            good.append({"clip_id": row["clip_id"], "badness": float(row["clip_index"])})
+            if deed == "table":
+                yield "nowhere", pa.table({"clip_id": [clip]})
+            elif deed == "column":
+                yield "bad_scores", pa.table({"clip_id": [clip], "oddity": [1.0]})
+            elif deed in ("stranger", "twice"):
+                other = clip if deed == "twice" else "f" * 32
+                good.append({"clip_id": other, "badness": 0.0})
+            else:
+                commit_deed(deed, self.code)
+            good.append({"clip_id": clip, "badness": float(row["clip_index"])})
         yield "bad_scores", pa.Table.from_pylist(good, schema=self.adds["bad_scores"])

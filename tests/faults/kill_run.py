@@ -6,6 +6,7 @@ python -m tests.faults.kill_run INPUT OUT --kills 5 --engine ray --workers 2 --w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -32,11 +33,13 @@ class KillLog:
 
     Attributes:
         kills: Seconds into its run at which each run was killed.
+        done: Clips that had been cut at each kill.
         report: Of the run that was let finish.
         survivors: Processes of a killed run that were still there after ``GONE_WITHIN_S``.
     """
 
     kills: list[float] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
     survivors: list[str] = field(default_factory=list)
 
@@ -99,36 +102,51 @@ def left_over(out: Path, within_s: float = GONE_WITHIN_S) -> list[str]:
     return names
 
 
+def work_began(process: subprocess.Popen[str], out: Path, since: float) -> bool:
+    """Wait until a worker of this run has a unit in hand; False when the run ends before."""
+    while process.poll() is None:
+        for marker in (out / "attempts").glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if marker.stat().st_mtime >= since:
+                    return True
+        time.sleep(0.02)
+    return False
+
+
 def kill_and_finish(
     inputs: Path,
     out: Path,
     sections: dict[str, Any],
     *extra: str,
     kills: int,
-    span_s: tuple[float, float],
+    work_s: float,
+    run_s: float,
     whom: list[Whom],
     seed: int = 0,
-    wait_for_orphans: bool = True,
 ) -> KillLog:
-    """Kill ``kills`` runs at random moments of ``span_s``, then let one finish.
+    """Kill ``kills`` runs, then let one finish.
 
-    A run that ends before its moment counts as no kill; the moments then come earlier.
+    Every second kill comes up to ``work_s`` after a worker has begun its first unit, the others
+    anywhere in the first ``run_s`` of the process. A run that ends before its moment counts as no
+    kill; later moments come earlier.
     """
-    log, rng, (low, high) = KillLog(), random.Random(seed), span_s
-    tries = 0
-    while len(log.kills) < kills and tries < 3 * kills:
-        tries += 1
-        moment = rng.uniform(low, high)
-        began = time.monotonic()
+    log, rng = KillLog(), random.Random(seed)
+    for _ in range(4 * kills):
+        if len(log.kills) == kills:
+            break
+        in_work = len(log.kills) % 2 == 0
+        moment, began, since = rng.uniform(0, 1), time.monotonic(), time.time()
         process = start(inputs, out, sections, *extra)
+        working = in_work and work_began(process, out, since)
+        delay = moment * (work_s if working else run_s)
         try:
-            process.wait(timeout=moment)
-            high = max(low, 0.8 * high)
+            process.wait(timeout=delay)
+            work_s, run_s = (0.7 * work_s, run_s) if in_work else (work_s, 0.8 * run_s)
         except subprocess.TimeoutExpired:
-            kill(process, whom[len(log.kills) % len(whom)])
+            kill(process, whom[len(log.kills) // 2 % len(whom)])
             log.kills.append(round(time.monotonic() - began, 2))
-        if wait_for_orphans:
-            log.survivors += left_over(out)
+            log.done.append(len(list((out / "media").rglob("*.mp4"))))
+        log.survivors += left_over(out)
     log.report = finish(start(inputs, out, sections, *extra))
     log.survivors += left_over(out)
     return log
@@ -150,10 +168,11 @@ def main() -> None:
         sections,
         "REAL",
         kills=given.kills,
-        span_s=(2, 60),
+        work_s=10.0,
+        run_s=30.0,
         whom=[given.whom],
     )
-    print(json.dumps({"kills": log.kills, "survivors": log.survivors}, indent=1))
+    print(json.dumps({"kills": log.kills, "done": log.done, "survivors": log.survivors}))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,11 @@ def compare(out: Path, expected: Path) -> None:
 def test_a_killed_inline_run_ends_up_the_same(whole: Path, tmp_path: Path) -> None:
     sections: dict[str, Any] = {"run": {"engine": "inline", "commit_rows": 40}}
     log = kill_and_finish(
-        whole / "in", tmp_path / "out", sections, kills=3, span_s=(0.9, 3.0), whom=["driver"]
+        *(whole / "in", tmp_path / "out", sections),
+        kills=3,
+        work_s=1.0,
+        run_s=3.0,
+        whom=["driver"],
     )
     check(log, tmp_path / "out", whole / "out", 3)
 
@@ -54,19 +58,15 @@ def test_a_killed_inline_run_ends_up_the_same(whole: Path, tmp_path: Path) -> No
 def test_a_killed_ray_run_ends_up_the_same_and_leaves_no_process(
     whole: Path, tmp_path: Path
 ) -> None:
-    """Once in the midst of the work (its first parts are there), then once the whole group."""
-    out = tmp_path / "out"
     sections: dict[str, Any] = {"run": {"engine": "ray", "num_workers": 2, "commit_rows": 40}}
-    process = start(whole / "in", out, sections)
-    while not list((out / "media").rglob("*.mp4")):
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
     log = kill_and_finish(
-        whole / "in", out, sections, kills=0, span_s=(1, 1), whom=["group"], wait_for_orphans=False
+        *(whole / "in", tmp_path / "out", sections),
+        kills=1,
+        work_s=0.8,
+        run_s=5.0,
+        whom=["driver"],
     )
-    check(log, out, whole / "out", 0)
+    check(log, tmp_path / "out", whole / "out", 1)
 
 
 @pytest.mark.slow
@@ -83,16 +83,14 @@ def test_twenty_kills_over_real_footage(
     assert whole["balanced"]
     began = time.monotonic()
     log = kill_and_finish(
-        inputs,
-        tmp_path / "out",
-        sections,
-        "REAL",
+        *(inputs, tmp_path / "out", sections, "REAL"),
         kills=20,
-        span_s=(2.0, max(8.0, 0.5 * alone_s)),
+        work_s=alone_s / 8,
+        run_s=alone_s / 2,
         whom=["driver", "group"],
         seed=workers,
     )
     with capsys.disabled():
         told = {"workers": workers, "alone_s": alone_s, "took_s": time.monotonic() - began}
-        print(json.dumps(told | {"kills": log.kills, "account": log.report["account"]}))
+        print(json.dumps(told | {"kills": log.kills, "done": log.done}))
     check(log, tmp_path / "out", tmp_path / "whole", 20)
