@@ -4,8 +4,9 @@ Before a unit a worker leaves a marker that names the stage it is in. If the pro
 marker stays and tells the next attempt what happened. The stall timer is faulthandler's: it runs
 in C, so it ends even a worker that hangs in a decoder while holding the interpreter lock.
 
-Markers of an earlier run count only with evidence of a crash (a trace that faulthandler left), so
-a run that was killed from outside again and again blames nobody.
+Markers of an earlier run count only with evidence of a crash (a trace that faulthandler left, or a
+cause that the memory guard wrote), so a run that was killed from outside again and again blames
+nobody.
 """
 
 from __future__ import annotations

@@ -1,15 +1,37 @@
-"""Where a source's bytes lie on this machine, and whether they are still the same."""
+"""Where a source's bytes lie on this machine: its scratch folder, and whether they are the same."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import psutil
 from fsspec.implementations.local import LocalFileSystem
 
-from curation.storage import fetch
+from curation.ids import digest
+from curation.storage import Storage, fetch
+
+
+@contextlib.contextmanager
+def scratch_folder(storage: Storage, source_id: str) -> Iterator[Path]:
+    """A local folder for one unit's work.
+
+    A killed worker leaves its folder, with a copy of a remote source perhaps: the next attempt at
+    the same source on this machine removes it.
+    """
+    prefix = f"clipmill-unit-{digest(storage.url, source_id)[:16]}-"
+    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        owner = old.name.removeprefix(prefix).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-") as folder:
+        yield Path(folder)
 
 
 def hash_source(uri: str, scratch: Path, beat: Callable[[], None]) -> tuple[dict[str, Any], str]:

@@ -18,7 +18,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.lease import holds
 from curation.engine.attempts import Attempt, MemoryGuard
 from curation.engine.inputs import UnitInputs
-from curation.engine.locate import hash_source, local_path_if_unchanged
+from curation.engine.locate import hash_source, local_path_if_unchanged, scratch_folder
 from curation.engine.outputs import CheckedOutputs, short_trace
 from curation.engine.parts import PARTS, PartReader, PartWriter
 from curation.engine.unit import StageCount, Unit, UnitResult, WorkerSpec
@@ -69,8 +69,8 @@ class Worker:
         part = f"{result.unit.source_id}-{self._group}.part"
         if self._storage.exists(f"{PARTS}/{part}"):
             return self._already_published(result, part)
-        with tempfile.TemporaryDirectory(prefix="clipmill-unit-") as scratch:
-            task = _Task(self, result, mine, Path(scratch))
+        with scratch_folder(self._storage, result.unit.source_id) as scratch:
+            task = _Task(self, result, mine, scratch)
             attempt = Attempt(
                 self._storage, result.unit.source_id, self._spec.run_id, self._spec.limits
             )

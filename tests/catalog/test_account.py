@@ -12,6 +12,7 @@ import pytest
 
 from curation.catalog.account import Account, take_account
 from curation.catalog.catalog import Catalog
+from curation.catalog.commit import Committer
 from curation.catalog.views import Views
 from tests.catalog.parts import default_plan, new_catalog, register, write_part
 from tests.faults.helpers import catalog_of, make_video, make_videos, query, run
@@ -103,35 +104,42 @@ def test_seconds_covered_by_several_clips_count_once(tmp_path: Path) -> None:
     assert found.seconds["total"] == found.seconds["kept"] == pytest.approx(6.0)
 
 
-def test_a_shared_second_belongs_to_the_best_clip(tmp_path: Path) -> None:
-    """Clips 0-2 s kept, 1-3 s failed, 2-4 s rejected, 3.5-5 s kept; span 5-6 s."""
+@pytest.mark.parametrize(
+    ("spans", "want"),
+    [
+        # Kept 0-2 and 3.5-5; of the failed 1-3 and the rejected 2-4 what is left.
+        ([(0, 2), (1, 3), (2, 4), (3.5, 5)], {"kept": 3.5, "failed": 1.0, "rejected": 1.5}),
+        # Clips inside a longer one that is better or equal.
+        ([(0, 5), (1, 2), (3, 4.5), (4, 5)], {"kept": 5.0, "failed": 0.0, "rejected": 1.0}),
+        # Short ones far apart inside a long rejected one.
+        ([(1, 1.5), (2, 3), (0, 5), (4, 4.5)], {"kept": 1.0, "failed": 1.0, "rejected": 4.0}),
+    ],
+)
+def test_a_shared_second_belongs_to_the_best_clip(
+    tmp_path: Path, spans: list[tuple[float, float]], want: dict[str, float]
+) -> None:
+    """Clips kept, failed, rejected, kept on a video of six seconds whose last one is a span."""
     plan = default_plan()
     catalog = new_catalog(tmp_path / "root", plan)
     register(catalog, "s")
-    part = write_part(catalog, plan, "p", source="s", video="v", num_clips=4)
-    from curation.catalog.commit import Committer
-
     committer = Committer(catalog)
-    committer.add(part)
+    committer.add(write_part(catalog, plan, "p", source="s", video="v", num_clips=4))
     committer.flush()
     prints = plan.table_fingerprints()
-    for i, (start, end) in enumerate([(0, 2), (1, 3), (2, 4), (3.5, 5)]):
+    for i, (start, end) in enumerate(spans):
         values = {"start_s": str(start), "end_s": str(end)}
         catalog.dataset("clips").update(values, where=f"clip_index = {i}")
     catalog.dataset("decodes").update({"video_duration_s": "6"})
     span = {"start_s": 5.0, "end_s": 6.0, "reason": "remainder"}
-    keys = {"video_id": "v", "fingerprint": prints["spans"]}
-    append(catalog, "spans", [span | keys])
-    verdicts = ["kept", "failed", "rejected", "kept"]
+    append(catalog, "spans", [span | {"video_id": "v", "fingerprint": prints["spans"]}])
     rows: list[dict[str, Any]] = [
         {"clip_id": f"v-clip{i}", "verdict": v, "fingerprint": prints["verdicts"]}
-        for i, v in enumerate(verdicts)
+        for i, v in enumerate(["kept", "failed", "rejected", "kept"])
     ]
     append(catalog, "verdicts", rows)
     found = take_account(catalog)
     assert found.balanced, found.imbalances
-    want = {"total": 6.0, "kept": 3.5, "failed": 1.0, "rejected": 1.5}
-    assert {k: found.seconds[k] for k in want} == want
+    assert {k: found.seconds[k] for k in want} == want and found.seconds["total"] == 6.0
 
 
 def append(catalog: Catalog, name: str, rows: list[dict[str, Any]]) -> None:

@@ -63,8 +63,9 @@ def test_no_inputs_means_the_known_ones(again: tuple[Path, Path]) -> None:
     assert report.account.videos["done"] == NUM_VIDEOS
 
 
-def test_another_split_recomputes_split_score_and_cut_alone(again: tuple[Path, Path]) -> None:
+def test_another_split_and_back(again: tuple[Path, Path]) -> None:
     inputs, out = again
+    shards, seconds = shard_bytes(out), run(inputs, out).account.seconds
     report = run(inputs, out, split={"max_s": 1.5})
     assert report.balanced
     assert stages_run(report) == dict.fromkeys(["split", "score", "cut"], NUM_VIDEOS)
@@ -72,16 +73,13 @@ def test_another_split_recomputes_split_score_and_cut_alone(again: tuple[Path, P
     one_row_each(out)
     assert query(out, "SELECT max(duration_s) m FROM clips")[0]["m"] == pytest.approx(1.5)
     assert query(out, "SELECT count(DISTINCT fingerprint) n FROM raw_clips")[0]["n"] == 2
-
-
-def test_going_back_finds_the_old_rows_and_the_old_bytes(again: tuple[Path, Path]) -> None:
-    inputs, out = again
-    shards = shard_bytes(out)
-    run(inputs, out, split={"max_s": 1.5})
+    other = report.account.seconds
+    assert other["total"] == pytest.approx(seconds["total"]), "two fingerprints do not add up"
+    assert other["kept"] + other["rejected"] == pytest.approx(other["total"], abs=0.01)
     assert shard_bytes(out) != shards
-    report = run(inputs, out)
-    assert report.videos_run == 0 and report.balanced
-    assert shard_bytes(out) == shards
+    back = run(inputs, out)
+    assert back.videos_run == 0 and back.balanced
+    assert shard_bytes(out) == shards, "the old rows are found again"
     one_row_each(out)
 
 
@@ -157,14 +155,6 @@ def test_a_new_video_adds_only_its_own_work(again: tuple[Path, Path], tmp_path: 
     for table in before:
         assert set(before[table]) <= set(after[table]), table
     assert report.account.videos["total"] == NUM_VIDEOS + 1
-
-
-def test_lengths_and_totals_of_two_fingerprints_do_not_add_up(again: tuple[Path, Path]) -> None:
-    inputs, out = again
-    one = run(inputs, out).account.seconds
-    two = run(inputs, out, split={"max_s": 1.5}).account.seconds
-    assert two["total"] == pytest.approx(one["total"])
-    assert two["kept"] + two["rejected"] == pytest.approx(two["total"], abs=0.01)
 
 
 def test_operational_settings_change_no_fingerprint(again: tuple[Path, Path]) -> None:

@@ -57,6 +57,7 @@ def test_both_engines_give_the_same_dataset(inputs: Path, tmp_path: Path) -> Non
     same(tmp_path / "inline", tmp_path / "ray")
 
 
+@pytest.mark.slow  # tests/faults/test_kill.py runs on a single core by default
 def test_ray_with_a_single_core_finishes_with_several_groups(inputs: Path, tmp_path: Path) -> None:
     """Operators that wait for each other's core would hang for ever."""
     sections: dict[str, Any] = {"stages": OTHER_GROUP}

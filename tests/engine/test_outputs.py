@@ -79,6 +79,7 @@ def test_a_clips_error_stands_until_it_is_mended(
     again = run(inputs, out, stages=stages)
     Path(stages[0]["unless"]).unlink()
     assert again.balanced and again.videos_run == 1
+    assert again.stages["bad_clip"]["rows"] == 5, "the final ones were left alone"
     assert again.account.clips["failed"] == FINAL and again.account.clips["kept"] == 10
     assert {e["code"] for e in query(out, "SELECT * FROM errors")} == {"own_code"}
     assert run(inputs, out, stages=stages).videos_run == 0
@@ -123,6 +124,12 @@ def test_too_many_bugs_stop_the_run_and_the_next_goes_on(tmp_path: Path) -> None
     run(tmp_path / "in", expected, stages=settings["stages"])
     skip = {"errors", "done"}  # they tell what happened on the way
     assert dump(out, skip=skip) == dump(expected, skip=skip)
+
+
+def test_bugs_in_clips_count_against_the_budget(inputs: Path, tmp_path: Path) -> None:
+    stages = [{"use": CLIP, "deeds": {str(i): "raise" for i in range(10)}}]
+    with pytest.raises(BudgetError, match="10 unexpected failures"):
+        run(inputs, tmp_path / "out", stages=stages, run={"max_internal_errors": 9})
 
 
 def test_an_interrupted_run_leaves_no_armed_timer(
