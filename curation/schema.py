@@ -76,7 +76,7 @@ VERDICTS = schema(
 RUNS = schema(
     run_id=STRING,
     event=STRING,  # started | finished
-    at=pa.timestamp("us", tz="UTC"),
+    recorded_at=pa.timestamp("us", tz="UTC"),
     command=STRING,
     config=STRING,  # JSON
     fingerprints=STRING,  # JSON Plan.record(): which rows the views show

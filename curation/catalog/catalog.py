@@ -147,7 +147,7 @@ class Catalog:
         row = {
             "run_id": run_id,
             "event": "started",
-            "at": datetime.now(UTC),
+            "recorded_at": datetime.now(UTC),
             "command": command,
             "config": json.dumps(config, sort_keys=True),
             "fingerprints": json.dumps(plan.record(), sort_keys=True),
@@ -161,7 +161,7 @@ class Catalog:
         row = {
             "run_id": run_id,
             "event": "finished",
-            "at": datetime.now(UTC),
+            "recorded_at": datetime.now(UTC),
             "report": json.dumps(report, sort_keys=True),
         }
         self.append("runs", pa.Table.from_pylist([row], schema=RUNS))
@@ -171,7 +171,7 @@ class Catalog:
         table = self.dataset("runs").to_table(filter="event = 'started'")
         if table.num_rows == 0:
             return None
-        row = max(table.to_pylist(), key=lambda r: r["at"])
+        row = max(table.to_pylist(), key=lambda r: r["recorded_at"])
         return row | {k: json.loads(row[k]) for k in ("config", "fingerprints", "versions")}
 
     def current(self) -> PlanRecord:

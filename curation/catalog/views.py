@@ -6,8 +6,10 @@ External access and configuration are locked, so a query reads the catalog and n
 from __future__ import annotations
 
 import difflib
+import tempfile
 
 import duckdb
+import psutil
 import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
@@ -16,6 +18,10 @@ from curation.schema import FIXED_TABLES
 
 HEAVY = {"segments", "frames"}
 """Tables with lists or pictures: views of their own, never joined into ``clips``."""
+
+THREADS = 2
+MEMORY_SHARE = 0.4
+"""Share of the machine's memory that a query may take."""
 
 KNOWN_SOURCES = """
 CREATE VIEW known_sources AS
@@ -90,7 +96,17 @@ class Views:
 
     def __init__(self, catalog: Catalog, *, lock: bool = True) -> None:
         self._catalog, self._plan = catalog, catalog.current()
-        self._con = duckdb.connect(":memory:", config={"threads": 2})
+        memory = psutil.virtual_memory().total
+        self._scratch = tempfile.TemporaryDirectory(prefix="clipmill-sql-")
+        # Joins of a large catalog spill to scratch instead of taking the machine down.
+        self._con = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": THREADS,
+                "memory_limit": f"{int(memory * MEMORY_SHARE / 2**20)}MiB",
+                "temp_directory": self._scratch.name,
+            },
+        )
         for table in catalog.tables():
             self._con.register(f"raw_{table}", catalog.dataset(table))
         self._create()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
+from curation.redact import public_name
 from curation.shards.tar import Sample
 
 FACTS = (
@@ -60,7 +60,7 @@ def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
     record = {
         "clip_id": row["clip_id"],
         "video_id": row["video_id"],
-        "file": source_name(row["uri"]),
+        "file": public_name(row["uri"]),
         "num_frames": row["media_num_frames"],
         "height_px": row["media_height_px"],
         "width_px": row["media_width_px"],
@@ -84,11 +84,6 @@ def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
         caption=row["caption"] or "",
         record=record,
     )
-
-
-def source_name(uri: str) -> str:
-    """How a shard names its source: a URL in full, a local file by its name alone."""
-    return uri if "://" in uri else PurePosixPath(uri).name
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401 - whatever a user's score column holds

@@ -29,8 +29,8 @@ MAX_CONFIG_CHARS = 200_000
 MAX_STAGES = 100
 
 FINISHED = """
-SELECT report, "at" FROM runs WHERE event = 'finished' AND report IS NOT NULL
-ORDER BY "at" DESC LIMIT 1
+SELECT report, recorded_at FROM runs WHERE event = 'finished' AND report IS NOT NULL
+ORDER BY recorded_at DESC LIMIT 1
 """
 DONE = f"""
 SELECT d.stage AS stage, count(DISTINCT d.video_id) AS videos_run,
@@ -94,7 +94,7 @@ def page_context(
         )
     return {
         "name": root_name(catalog.storage.url),
-        "at": latest.get("at"),
+        "at": latest.get("recorded_at"),
         "run": run,
         "account": account,
         "facts": _facts(run, account, shards.num_shards, shards.num_bytes),

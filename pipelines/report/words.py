@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from curation.redact import public_name
 
 MAX_NAME_CHARS = 90
 MAX_TEXT_CHARS = 400
-SECRETS = ("sig", "token", "key", "credential", "password", "expires", "policy")
-"""Parts of query keys whose values give access to a store: never shown on a page to be shared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,19 +89,8 @@ def shorten(text: str | None, limit: int = MAX_TEXT_CHARS) -> str:
 
 
 def source_label(uri: str) -> str:
-    """A source as it is shown: a local file by its name, a URL without what opens the store."""
-    if "://" not in uri:
-        name = PurePosixPath(uri).name or uri
-    else:
-        parts = urlsplit(uri)
-        query = [
-            (k, v)
-            for k, v in parse_qsl(parts.query, keep_blank_values=True)
-            if not any(secret in k.lower() for secret in SECRETS)
-        ]
-        host = parts.netloc.rpartition("@")[2]
-        name = urlunsplit((parts.scheme, host, parts.path, urlencode(query), ""))
-    plain = shorten(name, 10 * MAX_NAME_CHARS)
+    """A source as it is shown: see :func:`curation.redact.public_name`; bounded in length."""
+    plain = shorten(public_name(uri), 10 * MAX_NAME_CHARS)
     if len(plain) <= MAX_NAME_CHARS:
         return plain
     return f"{plain[: MAX_NAME_CHARS // 2]}…{plain[-MAX_NAME_CHARS // 2 + 1 :]}"

@@ -129,5 +129,5 @@ def test_old_versions_go_but_a_tagged_one_stays(
 
 def test_runs_are_told_apart_by_their_time(catalog: Catalog) -> None:
     run = catalog.last_run()
-    assert run is not None and abs(run["at"] - datetime.now(UTC)) < timedelta(minutes=1)
+    assert run is not None and abs(run["recorded_at"] - datetime.now(UTC)) < timedelta(minutes=1)
     assert run["versions"]["pylance"]

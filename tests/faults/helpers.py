@@ -20,7 +20,7 @@ from pipelines.config import CurateConfig
 from pipelines.curate import RunReport, curate
 
 REPO = Path(__file__).resolve().parents[2]
-VOLATILE = {"busy_s", "run_id", "at"}
+VOLATILE = {"busy_s", "run_id", "recorded_at"}
 """Columns that may differ between two runs of the same work."""
 Shot = tuple[float, int]
 """Length in seconds and seed of one generated shot."""

@@ -13,7 +13,8 @@ import av
 import lance
 import pytest
 
-from curation.shards.samples import kept_samples, source_name
+from curation.redact import public_name
+from curation.shards.samples import kept_samples
 from curation.shards.verify import Verification, verify_shards
 from curation.shards.writer import INDEX, order_key, read_index
 from curation.storage import Storage, host_name
@@ -104,10 +105,15 @@ def test_samples_come_in_the_order_of_the_writer(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("uri", "name"),
-    [("/data/in/v 1.mp4", "v 1.mp4"), ("s3://b/k/v.mp4", "s3://b/k/v.mp4"), ("v.mp4", "v.mp4")],
+    [
+        ("/data/in/v 1.mp4", "v 1.mp4"),
+        ("v.mp4", "v.mp4"),
+        ("s3://b/k/v.mp4", "s3://b/k/v.mp4"),
+        ("https://me:pw@host/v.mp4?id=3&X-Amz-Signature=ab", "https://host/v.mp4?id=3"),
+    ],
 )
-def test_a_source_is_named_without_its_folder(uri: str, name: str) -> None:
-    assert source_name(uri) == name
+def test_a_source_is_named_without_its_folder_and_secrets(uri: str, name: str) -> None:
+    assert public_name(uri) == name
 
 
 def test_a_sound_dataset_verifies(finished: Path) -> None:
