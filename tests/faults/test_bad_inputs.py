@@ -106,12 +106,10 @@ def test_the_next_run_tries_them_again(inputs: Path, ran: tuple[RunReport, Path]
     assert ran_stages == {"cut"}, "what was done before the crash is kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "code", "status"),
-    [
-        ("regex", "timed_out", 1),
-        pytest.param("memory", "out_of_memory", EXIT_MEMORY, marks=pytest.mark.slow),
-    ],
+    [("regex", "timed_out", 1), ("memory", "out_of_memory", EXIT_MEMORY)],
 )
 def test_inline_a_worker_is_the_run_and_its_death_is_remembered(
     tmp_path: Path, deed: str, code: str, status: int

@@ -14,7 +14,7 @@ from curation.engine.parts import PARTS
 from tests.faults.helpers import assets, dump, make_videos, run, shard_bytes
 from tests.faults.kill_run import KillLog, finish, kill_and_finish, start
 
-NUM_VIDEOS = 8
+NUM_VIDEOS = 6
 GROUPS: list[dict[str, Any]] = [
     {"use": "tests.faults.bad_stages:BadClip", "resources": {"num_cpus": 0.5}}
 ]
