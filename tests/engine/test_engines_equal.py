@@ -48,26 +48,27 @@ def same(one: Path, two: Path) -> None:
 
 def test_both_engines_give_the_same_dataset(inputs: Path, tmp_path: Path) -> None:
     given = [*sorted(inputs.iterdir()), inputs / "missing.mp4"]
-    inline = run(given, tmp_path / "inline")
-    ray = run_ray(given, tmp_path / "ray")
+    inline = run(given, tmp_path / "inline", stages=OTHER_GROUP)
+    ray = run_ray(given, tmp_path / "ray", stages=OTHER_GROUP)
     assert inline.balanced and ray.balanced
     assert ray.account == inline.account and ray.errors == inline.errors
     rows = [{n: s["rows"] for n, s in report.stages.items()} for report in (ray, inline)]
     assert rows[0] == rows[1]
     same(tmp_path / "inline", tmp_path / "ray")
+    failed = query(tmp_path / "ray", "SELECT count(*) n FROM errors WHERE clip_id IS NOT NULL")
+    assert failed == [{"n": 3}]
 
 
-@pytest.mark.slow  # tests/faults/test_kill.py runs on a single core by default
-def test_ray_with_a_single_core_finishes_with_several_groups(inputs: Path, tmp_path: Path) -> None:
-    """Operators that wait for each other's core would hang for ever."""
-    sections: dict[str, Any] = {"stages": OTHER_GROUP}
-    ray = sections | {"run": {"engine": "ray", "num_workers": 1}}
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", [[], OTHER_GROUP], ids=["one group", "three groups"])
+def test_a_local_cluster_of_one_core_gives_it_too(
+    inputs: Path, tmp_path: Path, stages: list[dict[str, Any]]
+) -> None:
+    ray = {"stages": stages, "run": {"engine": "ray", "num_workers": 1}}
     report = finish(start(inputs, tmp_path / "ray", ray), timeout_s=150)
     assert report["balanced"] and report["account"]["videos"]["done"] == 5
     assert report["engine"] == "ray" and report["engine_start_s"] > 0
     assert left_over(tmp_path / "ray") == []
-    inline = run(inputs, tmp_path / "inline", **sections)
+    inline = run(inputs, tmp_path / "inline", stages=stages)
     assert inline.account.as_dict() == report["account"]
     same(tmp_path / "inline", tmp_path / "ray")
-    failed = query(tmp_path / "ray", "SELECT count(*) n FROM errors WHERE clip_id IS NOT NULL")
-    assert failed == [{"n": 3}]

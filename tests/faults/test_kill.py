@@ -61,6 +61,7 @@ def test_a_killed_inline_run_ends_up_the_same(whole: Path, tmp_path: Path) -> No
     check(log, tmp_path / "out", whole / "out", 3)
 
 
+@pytest.mark.slow
 def test_a_killed_ray_run_ends_up_the_same_and_leaves_no_process(
     whole: Path, tmp_path: Path
 ) -> None:
@@ -69,12 +70,12 @@ def test_a_killed_ray_run_ends_up_the_same_and_leaves_no_process(
     sections: dict[str, Any] = {"stages": GROUPS, "run": ray}
     log = kill_and_finish(
         *(whole / "in", tmp_path / "out", sections),
-        kills=1,
+        kills=4,
         work_s=0.8,
         run_s=5.0,
-        whom=["driver"],
+        whom=["driver", "group"],
     )
-    check(log, tmp_path / "out", whole / "out", 1)
+    check(log, tmp_path / "out", whole / "out", 4)
 
 
 @pytest.mark.slow
