@@ -20,6 +20,10 @@ from curation.judge import Rules
 from curation.schema import FIXED_TABLES, STRING, VIRTUAL, with_keys
 from curation.stage import Stage
 
+RESERVED = frozenset(
+    {"uri", "title", "license", "source", "caption", "metadata", "verdict", "reasons"}
+)
+"""Columns of the ``clips`` view that no stage writes."""
 SAMPLE_TABLE = "frames"
 """The table behind the virtual ``sample_*`` columns."""
 
@@ -74,6 +78,8 @@ class Plan:
                 _check_rows(stage, known[wanted.name])
             for column in self._added(stage, tables):
                 other = known.get(column.name)
+                if column.name in RESERVED:
+                    other = Column(column.name, column.type, "clips", "the view of clips")
                 if other is not None and column.name != "clip_id":
                     raise PlanError(
                         f"adds column {column.name!r}, which {other.stage or 'the engine'} "

@@ -68,7 +68,7 @@ ERRORS = schema(
 VERDICTS = schema(
     clip_id=STRING,
     video_id=STRING,
-    verdict=STRING,  # kept | rejected
+    verdict=STRING,  # kept | rejected | failed (a score is missing)
     reasons=pa.list_(STRING),
     fingerprint=STRING,
 )

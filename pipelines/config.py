@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +31,8 @@ from curation.stages.signals import Signals
 from curation.stages.split import Split
 
 DEFAULT_PRESET = "laptop"
+MEMORY_SHARE = 0.8
+"""Share of the machine's memory that all workers together may take, unless the config says."""
 
 
 class RunSettings(BaseModel):
@@ -57,9 +60,12 @@ class RunSettings(BaseModel):
     commit_every_s: float = Field(20.0, gt=0)
 
     def limits(self) -> Limits:
-        """The watchdog's settings."""
+        """The watchdog's settings; without a limit a worker may take its share of the memory."""
+        workers = self.num_workers or os.cpu_count() or 1
+        share = int(MEMORY_SHARE * psutil.virtual_memory().total / workers)
         return Limits(
-            stall_timeout_s=self.stall_timeout_s, memory_limit_bytes=self.memory_limit_bytes
+            stall_timeout_s=self.stall_timeout_s,
+            memory_limit_bytes=self.memory_limit_bytes or share,
         )
 
 

@@ -179,6 +179,7 @@ class _Job:
         self.catalog.create(self.plan.table_schemas())
         self.report.interrupted = clear_markers(self.storage)
         self.report.recovered_parts = self._committer.recover()
+        rows = self._with_state(rows)
         for start in range(0, len(rows), SOURCE_BATCH):
             batch = as_table(rows[start : start + SOURCE_BATCH])
             self.catalog.upsert("sources", "source_id", batch)
@@ -187,6 +188,14 @@ class _Job:
             self.run_id, "curate", self.config.model_dump(mode="json"), self.plan
         )
         judge_catalog(self.catalog, self.plan.rules)
+
+    def _with_state(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows to register: a known source that cannot be seen just now keeps its known state."""
+        if all(row["etag"] for row in rows):
+            return rows
+        table = self.catalog.dataset("sources").to_table(columns=["source_id"])
+        known = set(table.column("source_id").to_pylist())
+        return [row for row in rows if row["etag"] or row["source_id"] not in known]
 
     def pending(self) -> list[Unit]:
         """What is left to do; notes what is reused."""
@@ -286,6 +295,9 @@ def rejudge(out: str, config: CurateConfig) -> Account:
     """
     storage = Storage(out)
     catalog = Catalog.open(out)
+    # Only the rules may differ: another split or scorer would need a run.
+    own = stored_config(catalog) | {"judge": config.judge.model_dump(mode="json")}
+    config = CurateConfig.model_validate(own)
     plan = config.plan()
     plan.check()
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"

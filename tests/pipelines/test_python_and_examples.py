@@ -77,3 +77,27 @@ def test_a_users_stage_is_judged_resumed_and_reported(tmp_path: Path, engine: st
     assert strict.account.clips["kept"] == 0
     assert strict.account.rejected_by_reason["low_colorfulness"] == len(scores)
     assert strict.balanced
+
+
+def test_a_known_source_that_is_gone_for_a_moment_keeps_its_clips(tmp_path: Path) -> None:
+    video = tmp_path / "bikes.mp4"
+    video.write_bytes((demo_footage() / "bikes.mp4").read_bytes())
+    config = load_config(None, ["run.engine=inline", "split.min_s=1"])
+    first = curate([str(video)], str(tmp_path / "out"), config)
+    video.rename(tmp_path / "away.mp4")
+    again = curate([str(video)], str(tmp_path / "out"), config)
+    assert again.balanced and again.account.clips == first.account.clips
+    assert again.shards is not None and again.shards.reused
+
+
+def test_a_column_of_the_clips_view_is_refused() -> None:
+    from curation.errors import PlanError
+    from curation.plan import Plan
+    from curation.schema import STRING, schema
+    from curation.stages.probe import Probe
+
+    class Titled(Probe):
+        adds = {"videos": schema(title=STRING)}  # noqa: RUF012
+
+    with pytest.raises(PlanError, match="'title'"):
+        Plan((Titled(),)).check()  # pyright: ignore[reportCallIssue]
