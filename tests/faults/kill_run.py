@@ -131,22 +131,24 @@ def kill_and_finish(
 
     Every second kill comes up to ``work_s`` after a worker has begun its first unit, the others
     anywhere in the first ``run_s`` of the process. A run that ends before its moment counts as no
-    kill; later moments come earlier.
+    kill: the next moment comes earlier and waits for no work, which may all be done by now.
     """
-    log, rng = KillLog(), random.Random(seed)
+    log, rng, missed = KillLog(), random.Random(seed), False
     for _ in range(4 * kills):
         if len(log.kills) == kills:
             break
-        in_work = len(log.kills) % 2 == 0
+        in_work = len(log.kills) % 2 == 0 and not missed
         moment, began, since = rng.uniform(0, 1), time.monotonic(), time.time()
         process = start(inputs, out, sections, *extra)
         working = in_work and work_began(process, out, since)
         delay = moment * (work_s if working else run_s)
         try:
             process.wait(timeout=delay)
+            missed = True
             work_s, run_s = (0.7 * work_s, run_s) if working else (work_s, 0.7 * run_s)
         except subprocess.TimeoutExpired:
             kill(process, whom[len(log.kills) // 2 % len(whom)])
+            missed = False
             log.kills.append(round(time.monotonic() - began, 2))
             log.done.append(len(list((out / "media").rglob("*.mp4"))))
         ended = time.monotonic()

@@ -54,8 +54,8 @@ def test_a_killed_inline_run_ends_up_the_same(whole: Path, tmp_path: Path) -> No
     log = kill_and_finish(
         *(whole / "in", tmp_path / "out", sections),
         kills=3,
-        work_s=1.0,
-        run_s=3.0,
+        work_s=0.5,
+        run_s=2.5,
         whom=["driver"],
     )
     check(log, tmp_path / "out", whole / "out", 3)
