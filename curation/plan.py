@@ -8,7 +8,6 @@ but does not enter the cut's fingerprint.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -230,8 +229,3 @@ def _check_read(stage: Stage, wanted: pa.Field, known: dict[str, Column]) -> Non
             where=where,
             mend="correct the type in the stage's reads",
         )
-
-
-def stage_names(stages: Sequence[Stage]) -> list[str]:
-    """The names of stages, in order."""
-    return [s.name for s in stages]

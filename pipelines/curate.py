@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
-
-import pyarrow as pa
 
 from curation.catalog.account import Account, take_account
 from curation.catalog.catalog import Catalog
@@ -155,7 +153,6 @@ class _Job:
         self.report = RunReport(run_id=self.run_id, root=self.storage.url, engine=config.run.engine)
         self._committer = Committer(
             self.catalog,
-            self.plan.table_schemas(),
             max_rows=config.run.commit_rows,
             max_wait_s=config.run.commit_every_s,
         )
@@ -324,8 +321,3 @@ def stored_config(catalog: Catalog) -> dict[str, Any]:
     """The configuration of the latest run, to be changed key by key."""
     run = catalog.last_run()
     return dict(run["config"]) if run else {}
-
-
-def sources_table(rows: Iterator[dict[str, Any]]) -> pa.Table:
-    """Source rows as a table (for callers that list without running)."""
-    return as_table(list(rows))

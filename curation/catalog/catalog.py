@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from curation.errors import CatalogError
 from curation.plan import Plan
-from curation.schema import FIXED_TABLES, RUNS
+from curation.schema import RUNS
 from curation.storage import Storage
 
 FOLDER = "catalog"
@@ -204,8 +204,3 @@ class Catalog:
             dataset.optimize.optimize_indices()
         else:
             dataset.create_scalar_index("video_id", "BTREE")
-
-
-def fixed_schemas() -> dict[str, pa.Schema]:
-    """Schemas of the tables every root has."""
-    return dict(FIXED_TABLES)

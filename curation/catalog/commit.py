@@ -41,7 +41,6 @@ class Committer:
     def __init__(
         self,
         catalog: Catalog,
-        schemas: dict[str, pa.Schema] | None = None,
         *,
         max_rows: int = 20_000,
         max_wait_s: float = 20.0,

@@ -57,7 +57,6 @@ class Attempt:
             self.code = self._classify(marker, evidence)
         else:
             self.number, self.blamed, self.code = 1, None, str(ErrorCode.DECODER_CRASHED)
-        self._memory_hit = False
 
     @property
     def exhausted(self) -> bool:

@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.schema import with_keys
 from curation.storage import Storage
 
 PARTS = "parts"
@@ -138,8 +137,3 @@ def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         for f in schema
     ]
     return pa.table(columns, schema=schema)
-
-
-def stored_schemas(adds: dict[str, pa.Schema]) -> dict[str, pa.Schema]:
-    """Stored schema (with keys) of each table."""
-    return {name: with_keys(columns) for name, columns in adds.items()}
