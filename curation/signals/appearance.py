@@ -1,7 +1,7 @@
 """Per-frame numbers of light, sharpness and change, on the analysis picture.
 
-Cost: about 0.25 ms a frame. The three content deltas are PySceneDetect's (mean absolute HSV
-difference to the previous frame, 0-255), so that its detectors can run on them later.
+Cost: about 0.25 ms a frame. The content deltas (mean absolute HSV difference to the previous frame)
+and the histogram difference are PySceneDetect's, so that its detectors can run on them later.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 
 from curation.signals.analysis import SmallFrame
 
@@ -25,6 +26,8 @@ class Appearance(NamedTuple):
         delta_hue: Mean absolute hue difference to the previous frame, 0-179.
         delta_sat: Same of saturation, 0-255.
         delta_val: Same of value (brightness), 0-255.
+        delta_hist: One minus the correlation of the luma histograms (128 bins) with the previous
+            frame's, 0-2.
         rgb_mean: Mean of all colour values, 0-255.
         luma_mean: Mean luma, 0-1.
         luma_std: Standard deviation of luma, 0-0.5.
@@ -36,6 +39,7 @@ class Appearance(NamedTuple):
     delta_hue: float
     delta_sat: float
     delta_val: float
+    delta_hist: float
     rgb_mean: float
     luma_mean: float
     luma_std: float
@@ -44,23 +48,37 @@ class Appearance(NamedTuple):
     sharpness: float
 
 
-def measure(now: SmallFrame, before: SmallFrame | None) -> Appearance:
-    """Measure one frame against the one before it."""
-    deltas = (0.0, 0.0, 0.0)
-    if before is not None:
-        hue, sat, val, _ = cv2.mean(cv2.absdiff(now.hsv, before.hsv))
-        deltas = (hue, sat, val)
-    mean, std = (float(x[0, 0]) for x in cv2.meanStdDev(now.luma))
-    histogram = cv2.calcHist([now.luma], [0], None, [256], [0, 256]).ravel()
-    pixels = now.luma.size
-    laplacian = cv2.Laplacian(now.luma, cv2.CV_16S)
-    edge = cv2.norm(laplacian, cv2.NORM_L1) / pixels
-    return Appearance(
-        *deltas,
-        rgb_mean=sum(cv2.mean(now.bgr)[:3]) / 3,
-        luma_mean=mean / 255,
-        luma_std=std / 255,
-        dark_fraction=float(histogram[: DARK + 1].sum()) / pixels,
-        bright_fraction=float(histogram[BRIGHT:].sum()) / pixels,
-        sharpness=edge / (std + CONTRAST_FLOOR),
-    )
+class AppearanceMeter:
+    """Measures frames against the one before; keeps its picture and histogram."""
+
+    def __init__(self) -> None:
+        self._before: tuple[SmallFrame, np.ndarray] | None = None
+
+    def push(self, now: SmallFrame) -> Appearance:
+        """Measure the next frame."""
+        histogram = cv2.calcHist([now.luma], [0], None, [256], [0, 256]).ravel()
+        before, self._before = self._before, (now, histogram)
+        deltas = (0.0, 0.0, 0.0, 0.0)
+        # A stream that changes its size starts anew.
+        if before is not None and before[0].luma.shape == now.luma.shape:
+            hue, sat, val, _ = cv2.mean(cv2.absdiff(now.hsv, before[0].hsv))
+            alike = cv2.compareHist(_halved(before[1]), _halved(histogram), cv2.HISTCMP_CORREL)
+            deltas = (hue, sat, val, 1.0 - alike)
+        mean, std = (float(x[0, 0]) for x in cv2.meanStdDev(now.luma))
+        pixels = now.luma.size
+        laplacian = cv2.Laplacian(now.luma, cv2.CV_16S)
+        edge = cv2.norm(laplacian, cv2.NORM_L1) / pixels
+        return Appearance(
+            *deltas,
+            rgb_mean=sum(cv2.mean(now.bgr)[:3]) / 3,
+            luma_mean=mean / 255,
+            luma_std=std / 255,
+            dark_fraction=float(histogram[: DARK + 1].sum()) / pixels,
+            bright_fraction=float(histogram[BRIGHT:].sum()) / pixels,
+            sharpness=edge / (std + CONTRAST_FLOOR),
+        )
+
+
+def _halved(histogram: np.ndarray) -> np.ndarray:
+    """128 bins from 256, as PySceneDetect's histogram detector has by default."""
+    return histogram.reshape(-1, 2).sum(1)

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 
 PAIR_INTERVAL_S = 0.125
+EPSILON_S = 1e-6
+"""Times are stored to the microsecond."""
 GRID_PX = 6
 SCALE_PX = 1.0
 """Cauchy scale of the camera fit: residuals well above one flow pixel count as objects."""
@@ -49,30 +51,36 @@ class Motion:
 
 
 class FlowMeter:
-    """Feeds on luma pictures with times and yields a :class:`Motion` about every 1/8 s."""
+    """Feeds on luma pictures with times and yields a :class:`Motion` about every 1/8 s.
+
+    Pairs join the first frames at or after the points of a grid of 1/8 s from time 0, so a pass
+    that begins anywhere finds the same pairs from the second grid point on.
+    """
 
     def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._dis.setFinestScale(FINEST_SCALE)
+        self._cell: int | None = None
         self._anchor: tuple[float, np.ndarray] | None = None
 
-    def push(self, luma: np.ndarray, time_s: float, step_s: float) -> tuple[Motion, float] | None:
+    def push(self, luma: np.ndarray, time_s: float) -> tuple[Motion, float] | None:
         """Take the next frame.
 
         Args:
-            luma: uint8 [h, w] analysis picture.
-            time_s: Its time.
-            step_s: Time since the previous frame; a pair closes at the frame nearest to the
-                interval, so half a step early is allowed.
+            luma: uint8 [h, w] analysis picture; another size than before begins anew.
+            time_s: Its time from the video's first frame.
 
         Returns:
             The motion since the pair's first frame and that frame's time, or None between pairs.
         """
-        if self._anchor is not None and time_s - self._anchor[0] < PAIR_INTERVAL_S - step_s / 2:
+        cell = int((time_s + EPSILON_S) / PAIR_INTERVAL_S)
+        crossed = time_s == 0.0 or (self._cell is not None and cell != self._cell)
+        self._cell = cell
+        if not crossed:
             return None
         half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         before, self._anchor = self._anchor, (time_s, half)
-        if before is None:
+        if before is None or before[1].shape != half.shape:
             return None
         flow = self._dis.calc(before[1], half, None)  # pyright: ignore[reportArgumentType, reportCallIssue]
         return split_motion(flow, time_s - before[0]), before[0]
