@@ -1,0 +1,1 @@
+"""How the shot network's weights are made: footage bank, composer, training."""
