@@ -8,14 +8,17 @@ nothing of engines, files of the catalog, or resume.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.storage import Storage
+
+if TYPE_CHECKING:
+    from curation.media.parts import Part, Seams
 
 Grain = Literal["video", "clip"]
 """What one row of a stage's input is."""
@@ -71,6 +74,9 @@ class Stage(BaseModel, ABC):
         details: Tables of ``adds`` with many rows per clip or video (lists of spans, sampled
             pictures). Their columns are not offered to other stages, so any names will do.
         gated: True when only clips that the judge keeps reach it.
+        divisible: True when long videos may be worked on in parts, by several workers at a time;
+            for stages of video grain. Such a stage has ``lay_parts``, ``process_part`` and
+            ``join_parts``, and gives the same rows either way.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,6 +88,7 @@ class Stage(BaseModel, ABC):
     adds: ClassVar[Mapping[str, pa.Schema]]
     details: ClassVar[frozenset[str]] = frozenset()
     gated: ClassVar[bool] = False
+    divisible: ClassVar[bool] = False
     operational: ClassVar[frozenset[str]] = frozenset({"resources", "batch_size"})
     """Fields that change how the work is done but not its result; left out of fingerprints."""
 
@@ -107,9 +114,51 @@ class Stage(BaseModel, ABC):
                 then tried clip by clip.
         """
 
+    def lay_parts(self, row: Mapping[str, Any], part_s: float) -> list[Part]:
+        """Divide a video; the same file always gives the same parts.
+
+        Args:
+            row: The columns of ``reads``.
+            part_s: Wanted length of a part, seconds.
+
+        Returns:
+            The parts in order; empty when the video is better left whole.
+        """
+        raise NotImplementedError
+
+    def process_part(self, row: Mapping[str, Any], part: Part) -> Iterator[Output | Seams]:
+        """Do one part of a video.
+
+        Args:
+            row: The columns of ``reads``.
+            part: One of those that ``lay_parts`` gave.
+
+        Yields:
+            The rows that ``process`` gives for this part, and at the end what was seen at its two
+            seams: neighbours that saw different things are not joined.
+
+        Raises:
+            PartMismatch: The part is not what it was laid for; the video is then passed over whole.
+        """
+        raise NotImplementedError
+
+    def join_parts(self, row: Mapping[str, Any], segments: Iterable[pa.Table]) -> Iterator[Output]:
+        """The rows that only the whole video has, once the rows of all parts are there.
+
+        Args:
+            row: The columns of ``reads``; those of the file's place may be null.
+            segments: The rows of the parts in the stage's first table, in order. Nothing is added
+                to that table any more.
+        """
+        raise NotImplementedError
+
     def model_checksums(self) -> dict[str, str]:
         """sha256 of every weight file the stage loads; part of its fingerprint."""
         return {}
+
+    def fallbacks(self) -> list[str]:
+        """What runs in place of something asked for that this machine lacks, in words."""
+        return []
 
     def settings(self) -> dict[str, object]:
         """The fields that decide the result, JSON-able."""

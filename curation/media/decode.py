@@ -30,6 +30,9 @@ av.logging.set_level(av.logging.PANIC)  # damage is counted here, not printed by
 logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC: cover art, not footage
+NO_PTS_FORMATS = {"avi"}
+"""Containers without presentation times: what is made up for B frames runs back and forth, while
+the decoding times of frames in the order shown are even."""
 HELD_FRAMES = 8
 """B frames kept back until the frame they may be predicted from is seen: bounds memory."""
 
@@ -140,11 +143,12 @@ def _walk(container: InputContainer, stream: VideoStream) -> Iterator[Decoded]:
     """
     last: int | None = None
     step = 1
+    by_dts = container.format.name in NO_PTS_FORMATS
     broken_pts: int | None = None  # pts of the latest damage that no keyframe has mended
     for frames, failed_pts in _decode_packets(container, stream):
         broken_pts = failed_pts if failed_pts is not None else broken_pts
         for frame in frames:
-            pts = frame.pts if frame.pts is not None else frame.dts
+            pts = frame.pts if frame.pts is not None and not by_dts else frame.dts
             if pts is None:
                 pts = 0 if last is None else last + (frame.duration or step)
             if last is not None:

@@ -1,9 +1,11 @@
 """Cut: each kept clip becomes an MP4 file of its own, before its row says so.
 
-``reencode`` gives exactly the clip's frames, upright, in square pixels, with short GOPs.
-``copy`` moves packets untouched between keyframes inside the clip and reports the span it kept;
-size and orientation stay as stored.
-Cost: decode plus libx264 of the kept seconds (about a third of real time per core at 720p).
+``reencode`` gives exactly the clip's frames, upright, in square pixels, progressive, 8-bit SDR,
+with short GOPs. ``copy`` moves packets untouched between keyframes inside the clip and reports
+what it gave up; size, orientation and colours stay as stored. ``auto`` copies where that gives
+exactly the clip's frames and nothing asked for needs pixels, and re-encodes everything else.
+Cost: decode plus libx264 of the kept seconds (about a third of real time per core at 720p); a copy
+costs reading the packets and decoding one group of pictures; ``letterbox: crop`` one more decode.
 """
 
 from __future__ import annotations
@@ -11,25 +13,37 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import av.error
 import pyarrow as pa
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from curation.errors import ErrorCode, MediaError
-from curation.media.copy import copy_span
-from curation.media.encode import EncodeSettings, Written, encode_span, output_size
-from curation.schema import FLOAT64, INT32, INT64, STRING, schema
+from curation.media.bars import Box, find_bars
+from curation.media.copy import copy_exactly, copy_span
+from curation.media.decode import open_video, walk_frames
+from curation.media.encode import Written, encode_span
+from curation.media.encoders import EncoderName, EncodeSettings
+from curation.media.fit import Fit, output_size
+from curation.media.mode import StreamFacts, needs_pixels
+from curation.media.nvenc import MIN_SIZE_PX, choose_encoder
+from curation.schema import BOOL, FLOAT64, INT32, INT64, STRING, schema
 from curation.stage import Failure, Grain, Output, Stage, StageContext
+from curation.stages.cut_rows import MEDIA, Made
+from curation.stages.cut_settings import check_cut
+
+CopyCodec = Literal["h264", "hevc", "av1", "vp9", "mpeg4"]
 
 
 class Cut(Stage):
     """Writes the media of kept clips under ``media/``."""
 
     name: ClassVar[str] = "cut"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     grain: ClassVar[Grain] = "clip"
     gated: ClassVar[bool] = True
     reads: ClassVar[pa.Schema] = schema(
@@ -39,39 +53,77 @@ class Cut(Stage):
         end_pts=INT64,
         num_frames=INT32,
         time_base=STRING,
+        codec=STRING,
         width_px=INT32,
         height_px=INT32,
         rotation_deg=INT32,
         sample_aspect_ratio=FLOAT64,
+        pix_fmt=STRING,
+        has_alpha=BOOL,
+        transfer=STRING,
+        is_hdr=BOOL,
+        full_range=BOOL,
+        interlaced=BOOL,
         median_fps=FLOAT64,
     )
-    adds: ClassVar[Mapping[str, pa.Schema]] = {
-        "media": schema(
-            clip_id=STRING,
-            media_path=STRING,  # relative to the dataset root
-            media_bytes=INT64,
-            media_sha256=STRING,
-            media_width_px=INT32,
-            media_height_px=INT32,
-            media_num_frames=INT32,
-            media_duration_s=FLOAT64,
-            media_fps=FLOAT64,
-            media_start_pts=INT64,  # equals the clip's own span when mode is reencode
-            media_end_pts=INT64,
-        )
-    }
+    adds: ClassVar[Mapping[str, pa.Schema]] = {"media": MEDIA}
 
-    mode: Literal["reencode", "copy"] = Field("reencode", description="reencode or copy")
-    crf: int = Field(18, ge=0, le=51, description="libx264 quality; lower is better")
-    preset: str = Field("veryfast", description="libx264 preset")
+    mode: Literal["reencode", "copy", "auto"] = Field(
+        "auto", description="auto copies where that is exact; copy snaps to keyframes; reencode"
+    )
+    copy_max_gop_frames: int = Field(
+        # Two seconds at 30 fps, the keyframe distance that streaming services code at. A random
+        # read then decodes 30 frames too many on average: no more than a training window itself.
+        60,
+        ge=1,
+        description="auto: most frames between keyframes of a copied clip",
+    )
+    copy_codecs: tuple[CopyCodec, ...] = Field(
+        ("h264",), description="auto: codecs that the readers of the dataset decode"
+    )
+    encoder: EncoderName | Literal["auto"] = Field(
+        "libx264",
+        description="libx264 (same bytes on every machine), libx265, libsvtav1, h264_nvenc, or "
+        "auto: NVENC where a probe encodes, else libx264",
+    )
+    crf: int = Field(18, ge=0, le=63, description="quality of the encoder; lower is better")
+    preset: str | None = Field(None, description="preset of the encoder; null: veryfast, 8, p4")
     gop_frames: int = Field(12, ge=1, description="frames between keyframes")
+    bit_depth: Literal[8, 10] = Field(8, description="bits per sample of re-encoded clips")
+    max_long_side_px: int | None = Field(None, ge=16, description="shrink to it; null: no limit")
+    max_short_side_px: int | None = Field(None, ge=16, description="shrink to it; null: no limit")
+    scaling: Literal["area", "lanczos"] = Field("area", description="area averages")
+    fps: float | None = Field(
+        None, gt=0, le=1000, description="constant frame rate to give; null: the frames' own times"
+    )
+    hdr: Literal["tonemap", "keep", "fail"] = Field(
+        "tonemap", description="PQ and HLG sources: to SDR BT.709, as they are, or fail the clip"
+    )
+    hdr_peak_nits: float = Field(
+        1000, ge=203, le=10_000, description="light of a PQ source that becomes white, cd/m2"
+    )
+    deinterlace: Literal["auto", "always", "never"] = Field(
+        "auto", description="auto: frames that are flagged as interlaced"
+    )
+    letterbox: Literal["keep", "crop"] = Field("keep", description="crop: black bars are cut off")
+    letterbox_min_bar: float = Field(
+        0.02, gt=0, lt=0.5, description="smallest bar worth cropping, share of the side"
+    )
     audio: Literal["drop", "keep"] = Field("drop", description="keep: AAC beside the picture")
 
     _context: StageContext | None = PrivateAttr(default=None)
+    _encoder: EncoderName = PrivateAttr(default="libx264")
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Cut:
+        check_cut(self)
+        return self
 
     def setup(self, context: StageContext) -> None:
-        """Keep the storage to write to."""
+        """Keep the storage to write to, and find out which encoder works here."""
         self._context = context
+        if self.mode != "copy":
+            self._encoder = choose_encoder(self.encoder)
 
     def process(self, batch: pa.Table) -> Iterator[Output]:
         """Cut clips one by one; one that fails does not stop the others."""
@@ -86,55 +138,109 @@ class Cut(Stage):
             yield "media", pa.Table.from_pylist([media], schema=self.adds["media"])
 
     def _cut(self, row: dict[str, Any], context: StageContext) -> dict[str, Any]:
+        if row["is_hdr"] and self.hdr == "fail":
+            raise MediaError(
+                ErrorCode.ENCODE_FAILED, f"the source is HDR ({row['transfer']}) and hdr is fail"
+            )
         with tempfile.TemporaryDirectory(prefix="clipmill-cut-") as folder:
             target = Path(folder) / "clip.mp4"
-            written = self._write(row, target)
+            made = self._write(row, target, context)
             data = target.read_bytes()  # one clip of bounded length, not a video
-            sha256 = hashlib.sha256(data).hexdigest()
             name = media_name(row["clip_id"], context.fingerprint)
             context.storage.put_file(target, name)
-        duration_s = float((written.end_pts - written.start_pts) * Fraction(row["time_base"]))
-        return {
+        stored = {
             "clip_id": row["clip_id"],
             "media_path": name,
             "media_bytes": len(data),
-            "media_sha256": sha256,
-            "media_width_px": written.width_px,
-            "media_height_px": written.height_px,
-            "media_num_frames": written.num_frames,
-            "media_duration_s": round(duration_s, 6),
-            "media_fps": round(written.num_frames / duration_s, 6),
-            "media_start_pts": written.start_pts,
-            "media_end_pts": written.end_pts,
+            "media_sha256": hashlib.sha256(data).hexdigest(),
         }
+        return stored | made.columns(row)
 
-    def _write(self, row: dict[str, Any], target: Path) -> Written:
+    def _write(self, row: dict[str, Any], target: Path, context: StageContext) -> Made:
         path, start, end = row["local_path"], row["start_pts"], row["end_pts"]
+        sound = self.audio == "keep"
         if self.mode == "copy":
-            return copy_span(path, target, start, end, with_audio=self.audio == "keep")
-        written = encode_span(
-            path,
-            target,
-            start,
-            end,
-            size_px=output_size(row["width_px"], row["height_px"], row["sample_aspect_ratio"]),
-            turn_deg=row["rotation_deg"],
-            fps=row["median_fps"] or 25.0,
-            settings=EncodeSettings(
-                crf=self.crf,
-                preset=self.preset,
-                gop_frames=self.gop_frames,
-                with_audio=self.audio == "keep",
-            ),
-        )
-        if written.num_frames != row["num_frames"]:
+            written = copy_span(path, target, start, end, with_audio=sound)
+            return Made(written, "copy", "asked")
+        settings, fit = self._settings(), self._fit(row, context)
+        reason: str | None = "asked"
+        if self.mode == "auto":
+            facts = StreamFacts(**{n: row[n] for n in StreamFacts.__dataclass_fields__})
+            reason = needs_pixels(facts, fit, pix_fmt=settings.pix_fmt, codecs=self.copy_codecs)
+        if reason is None:
+            copied = copy_exactly(
+                path,
+                target,
+                start,
+                end,
+                num_frames=row["num_frames"],
+                max_gop_frames=self.copy_max_gop_frames,
+                with_audio=sound,
+            )
+            if isinstance(copied, Written):
+                return Made(copied, "copy", "keyframes")
+            reason = copied
+        fps = row["median_fps"] or 25.0
+        if self.encoder == "auto" and not _nvenc_takes(fit.size_px):
+            settings = replace(settings, encoder="libx264")
+        written = encode_span(path, target, start, end, fit=fit, fps=fps, settings=settings)
+        if written.num_source_frames != row["num_frames"]:
             raise MediaError(
                 ErrorCode.DECODE_FAILED,
-                f"of {row['num_frames']} frames {written.num_frames} decode after a seek",
+                f"of {row['num_frames']} frames {written.num_source_frames} decode after a seek",
             )
-        return written
+        return Made(written, "reencode", reason, fit, settings.encoder)
+
+    def _settings(self) -> EncodeSettings:
+        return EncodeSettings(
+            encoder=self._encoder,
+            crf=self.crf,
+            preset=self.preset,
+            gop_frames=self.gop_frames,
+            bit_depth=self.bit_depth,
+            with_audio=self.audio == "keep",
+        )
+
+    def _fit(self, row: dict[str, Any], context: StageContext) -> Fit:
+        width, height, turn = row["width_px"], row["height_px"], row["rotation_deg"]
+        crop = self._bars(row, context) if self.letterbox == "crop" else None
+        if crop is not None:
+            width, height = crop.width_px, crop.height_px
+            if turn in (90, 270):
+                width, height = height, width
+        return Fit(
+            size_px=output_size(
+                width,
+                height,
+                row["sample_aspect_ratio"],
+                max_long_side_px=self.max_long_side_px,
+                max_short_side_px=self.max_short_side_px,
+            ),
+            turn_deg=turn,
+            scaling=self.scaling,
+            deinterlace=self.deinterlace,
+            crop=crop,
+            tonemap=row["transfer"] if row["is_hdr"] and self.hdr == "tonemap" else None,
+            hdr_peak_nits=self.hdr_peak_nits,
+            fps=self.fps,
+        )
+
+    def _bars(self, row: dict[str, Any], context: StageContext) -> Box | None:
+        with open_video(row["local_path"]) as (source, stream):
+            walk = walk_frames(source, stream, start_pts=row["start_pts"])
+            inside = takewhile(lambda d: d.pts < row["end_pts"], walk)
+            try:
+                box = find_bars((d.frame for d in inside), min_bar=self.letterbox_min_bar)
+            except (av.error.FFmpegError, ValueError) as exc:
+                raise MediaError(ErrorCode.DECODE_FAILED, f"{type(exc).__name__}: {exc}") from exc
+        context.beat()
+        return box
 
 
 def media_name(clip_id: str, fingerprint: str) -> str:
     """Where a clip's media lies, relative to the dataset root."""
     return f"media/{clip_id[:2]}/{clip_id}-{fingerprint[:12]}.mp4"
+
+
+def _nvenc_takes(size_px: tuple[int, int]) -> bool:
+    return size_px[0] >= MIN_SIZE_PX[0] and size_px[1] >= MIN_SIZE_PX[1]

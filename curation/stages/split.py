@@ -26,14 +26,16 @@ from curation.schema import (
     STRING,
     schema,
 )
-from curation.signals.clips import ClipPolicy, Span, clip_spans
-from curation.signals.shots import (
+from curation.signals.changes import COLUMNS
+from curation.signals.clips import ClipPolicy, Pieces, Remainder, Span, clip_spans
+from curation.signals.shots import find_transitions
+from curation.signals.transitions import (
     DetectorName,
+    FrameSignals,
     Shot,
     ShotSettings,
     Transition,
     content_scores,
-    find_transitions,
     shots_between,
 )
 from curation.stage import Grain, Output, Stage
@@ -55,7 +57,9 @@ class Split(Stage):
         frame_delta_hue=FLOATS,
         frame_delta_sat=FLOATS,
         frame_delta_val=FLOATS,
+        frame_delta_hist=FLOATS,
         frame_rgb_mean=FLOATS,
+        **{f"frame_{name}": FLOATS for name in COLUMNS},
     )
     adds: ClassVar[Mapping[str, pa.Schema]] = {
         "clips": schema(
@@ -85,36 +89,45 @@ class Split(Stage):
     }
     details: ClassVar[frozenset[str]] = frozenset({"spans", "transitions"})
 
-    detector: DetectorName = Field("adaptive", description="adaptive, content or threshold")
+    detector: DetectorName = Field(
+        "auto", description="auto, transnet, adaptive, content, histogram or threshold"
+    )
+    confidence: float = Field(0.5, ge=0, le=1, description="lowest of auto and transnet")
     adaptive_threshold: float = Field(3.0, gt=0, description="change relative to neighbours")
     min_content: float = Field(15.0, ge=0, description="lowest change of an adaptive cut, 0-255")
     content_threshold: float = Field(27.0, gt=0, description="change of a content cut, 0-255")
+    histogram_threshold: float = Field(0.2, gt=0, description="lost correlation of a cut, 0-2")
     fade_threshold: float = Field(12.0, ge=0, description="mean colour of a faded frame, 0-255")
     detect_fades: bool = Field(True, description="look for fades beside the cuts")
     min_shot_s: float = Field(0.5, ge=0, description="shortest shot in seconds")
     min_s: float = Field(2.0, gt=0, description="shortest clip in seconds")
     max_s: float = Field(10.0, gt=0, description="longest clip in seconds")
-    stride_s: float | None = Field(None, gt=0, description="between clip starts; null: max_s")
+    preferred_s: float | None = Field(
+        None, gt=0, description="length to aim at in shots longer than max_s; null: max_s"
+    )
+    pieces: Pieces = Field("fixed", description="fixed, or even: equal ones that leave no rest")
+    overlap_s: float = Field(0.0, ge=0, description="shared by neighbouring pieces of a long shot")
+    remainder: Remainder = Field(
+        "keep", description="rest after the last fixed piece: keep from min_s on, merge, or drop"
+    )
+    max_clips_per_shot: int | None = Field(None, ge=1, description="spread evenly; null: all")
     edge_trim_s: float = Field(0.2, ge=0, description="cut off beside real transitions")
 
     @model_validator(mode="after")
     def _lengths(self) -> Split:
-        if self.min_s > self.max_s:
-            raise ValueError(f"min_s {self.min_s} is above max_s {self.max_s}")
+        self.clip_policy()  # raises where they contradict each other
         return self
+
+    def clip_policy(self) -> ClipPolicy:
+        """How shots become clips."""
+        return ClipPolicy(**{name: getattr(self, name) for name in ClipPolicy.__dataclass_fields__})
 
     def process(self, batch: pa.Table) -> Iterator[Output]:
         """Split one video."""
         row = batch.slice(0, 1)
-        video = _Video(row)
+        video = VideoSignals(row)
         transitions, shots = self.shots(video)
-        policy = ClipPolicy(
-            min_s=self.min_s,
-            max_s=self.max_s,
-            stride_s=self.stride_s,
-            edge_trim_s=self.edge_trim_s,
-        )
-        spans = clip_spans(shots, video.damaged, video.time_s, policy)
+        spans = clip_spans(shots, video.damaged, video.time_s, self.clip_policy())
         clips = [s for s in spans if s.reason is None]
         rest = [video.span_row(s) for s in spans if s.reason is not None]
         if video.missing_s > 0:
@@ -138,16 +151,16 @@ class Split(Stage):
         yield "spans", pa.Table.from_pylist(rest, schema=self.adds["spans"])
         yield "transitions", pa.Table.from_pylist(found, schema=self.adds["transitions"])
 
-    def shots(self, video: _Video) -> tuple[list[Transition], list[Shot]]:
+    def shots(self, video: VideoSignals) -> tuple[list[Transition], list[Shot]]:
         """The transitions of a video and the shots between them."""
         settings = ShotSettings(
             **{name: getattr(self, name) for name in ShotSettings.__dataclass_fields__}
         )
-        transitions = find_transitions(video.content, video.rgb_mean, video.time_s[:-1], settings)
+        transitions = find_transitions(video.signals, settings)
         return transitions, shots_between(transitions, video.num_frames)
 
 
-class _Video:
+class VideoSignals:
     """The signals of one video as arrays; see ``Split.reads`` for units."""
 
     def __init__(self, row: pa.Table) -> None:
@@ -166,10 +179,17 @@ class _Video:
         unit_s = float(Fraction(self.time_base))
         end_s = round((self.end_pts - int(self.pts[0])) * unit_s, 6)
         self.time_s = np.append(values("time_s"), end_s)
-        self.content = content_scores(
-            values("delta_hue"), values("delta_sat"), values("delta_val")
-        ).astype(np.float64)
-        self.rgb_mean = values("rgb_mean").astype(np.float64)
+        deltas = (values(f"delta_{name}") for name in ("hue", "sat", "val"))
+        changes = np.stack([values(name) for name in COLUMNS], axis=1).astype(np.float64)
+        self.signals = FrameSignals(
+            content=content_scores(*deltas).astype(np.float64),
+            histogram=values("delta_hist").astype(np.float64),
+            rgb_mean=values("rgb_mean").astype(np.float64),
+            odds=changes[:, :4],
+            transnet=changes[:, 4:6],
+            change_share=changes[:, 6],
+            time_s=self.time_s[:-1],
+        )
 
     def _pts_at(self, frame: int) -> int:
         return int(self.pts[frame]) if frame < self.num_frames else self.end_pts

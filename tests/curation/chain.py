@@ -28,13 +28,13 @@ def probe_stage(**fields: Any) -> Probe:  # noqa: ANN401 - any field
 
 
 def signals_stage(**fields: Any) -> Signals:  # noqa: ANN401 - any field
-    """A signals stage with the given fields."""
-    return Signals(**fields)
+    """A signals stage with the given fields; without TransNetV2, which is slow, unless asked."""
+    return Signals.model_validate({"transnet": "off"} | fields)
 
 
 def split_stage(**fields: Any) -> Split:  # noqa: ANN401 - any field
-    """A split with the given fields."""
-    return Split(**fields)
+    """A split with the given fields; ``adaptive`` unless asked: drawn textures are no footage."""
+    return Split.model_validate({"detector": "adaptive"} | fields)
 
 
 def score_stage(**fields: Any) -> Score:  # noqa: ANN401 - any field

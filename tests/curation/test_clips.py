@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curation.signals.clips import ClipPolicy, Span, clip_spans
-from curation.signals.shots import Shot
+from curation.signals.transitions import Shot
 
 EPSILON_S = 1e-5
 Case = tuple[list[Shot], np.ndarray, np.ndarray, ClipPolicy]
@@ -40,20 +40,32 @@ def cases(draw: st.DrawFn) -> Case:
     damaged = np.zeros(count, bool)
     for start in draw(st.lists(st.integers(0, count - 1), max_size=4)):
         damaged[start : start + draw(st.integers(1, 20))] = True
+    return shots, damaged, times_from(steps), draw(policies())
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> ClipPolicy:
+    """Any policy that does not contradict itself."""
     min_s = draw(st.sampled_from([0.1, 0.5, 1.0, 2.0, 2.002]))
-    policy = ClipPolicy(
+    room_s = draw(st.sampled_from([0.0, 0.05, 1.0, 8.0]))
+    preferred_s = draw(st.sampled_from([None, min_s, min_s + 0.3 * room_s, min_s + room_s]))
+    share = draw(st.sampled_from([0.0, 0.1, 0.5, 0.95]))
+    return ClipPolicy(
         min_s=min_s,
-        max_s=min_s + draw(st.sampled_from([0.0, 0.05, 1.0, 8.0])),
-        stride_s=draw(st.sampled_from([None, 0.3, 1.0, 2.0, 5.0])),
+        max_s=min_s + room_s,
+        preferred_s=preferred_s,
+        pieces=draw(st.sampled_from(["fixed", "even"])),
+        overlap_s=share * (min_s + room_s if preferred_s is None else preferred_s),
+        remainder=draw(st.sampled_from(["drop", "keep", "merge"])),
+        max_clips_per_shot=draw(st.sampled_from([None, None, 1, 2, 5])),
         edge_trim_s=draw(st.sampled_from([0.0, 0.05, 0.2, 1.0])),
     )
-    return shots, damaged, times_from(steps), policy
 
 
 def slideshow() -> Case:
     """A still shown for 25 s between normal frames: it fits no clip, what follows does."""
     steps = [*([0.04] * 25), 25.0, *([0.04] * 100)]
-    policy = ClipPolicy(min_s=2, max_s=10, stride_s=None, edge_trim_s=0.2)
+    policy = ClipPolicy(min_s=2, max_s=10, edge_trim_s=0.2)
     return [Shot(0, 126, False, False)], np.zeros(126, bool), times_from(steps), policy
 
 
@@ -83,10 +95,15 @@ def test_every_frame_is_accounted_for(case: Case) -> None:
         assert not damaged[clip.start : clip.end].any()
         assert clip.shot_index is not None
         shot = shots[clip.shot_index]
+        trim_s = policy.edge_trim_s - EPSILON_S
         assert shot.start_frame <= clip.start
         assert clip.end <= shot.end_frame
+        if shot.starts_at_cut:
+            assert time_s[clip.start] - time_s[shot.start_frame] >= trim_s
+        if shot.ends_at_cut:  # the frame that the trim begins in stays
+            assert time_s[shot.end_frame] - time_s[clip.end - 1] >= trim_s
     check_reasons(case, rest)
-    check_stride(case, clips)
+    check_overlap(case, clips)
 
 
 def check_reasons(case: Case, rest: list[Span]) -> None:
@@ -102,26 +119,32 @@ def check_reasons(case: Case, rest: list[Span]) -> None:
             continue
         assert span.shot_index is not None
         shot = shots[span.shot_index]
+        length_s = time_s[span.end] - time_s[span.start]
         if span.reason == "edge_trim":
             first = shot.starts_at_cut and span.start == shot.start_frame
             last = shot.ends_at_cut and span.end == shot.end_frame
             assert first or last, "a trim away from a real transition"
+            frame_s = np.diff(time_s[span.start : span.end + 1]).max()
+            assert length_s < policy.edge_trim_s + frame_s + EPSILON_S, "more than was asked for"
         if span.reason == "damaged":
             assert damaged[frames].all()
         if span.reason == "too_short":
-            assert time_s[span.end] - time_s[span.start] < policy.min_s
+            assert length_s < policy.min_s
+        if span.reason == "surplus":
+            assert policy.max_clips_per_shot is not None
 
 
-def check_stride(case: Case, clips: list[Span]) -> None:
-    """Clips overlap only if the stride is shorter than they are, and then start a stride apart."""
+def check_overlap(case: Case, clips: list[Span]) -> None:
+    """Clips go forward at both ends, and share no more than they should, to a frame."""
     _, _, time_s, policy = case
-    stride_s = policy.stride_s or policy.max_s
     for a, b in pairwise(clips):
         assert b.start > a.start
+        assert b.end > a.end
         if b.start < a.end:
-            assert stride_s < policy.max_s
-            frame_s = time_s[a.start + 1] - time_s[a.start]
-            assert time_s[b.start] - time_s[a.start] >= min(stride_s, frame_s) - EPSILON_S
+            assert a.shot_index == b.shot_index
+            # The frame in which the wanted start lies, and the one after it.
+            frame_s = np.diff(time_s[max(0, b.start - 1) : b.start + 2]).max()
+            assert time_s[a.end] - time_s[b.start] <= policy.overlap_s + frame_s + EPSILON_S
 
 
 def spans_of(
@@ -135,33 +158,22 @@ def spans_of(
     return [(s.start, s.end, s.reason) for s in found]
 
 
-def policy_of(
-    min_s: float, max_s: float, stride_s: float | None = None, edge_trim_s: float = 0.2
-) -> ClipPolicy:
-    """A policy."""
-    return ClipPolicy(min_s=min_s, max_s=max_s, stride_s=stride_s, edge_trim_s=edge_trim_s)
+def policy_of(min_s: float, max_s: float, overlap_s: float = 0.0) -> ClipPolicy:
+    """The defaults but for lengths."""
+    return ClipPolicy(min_s=min_s, max_s=max_s, overlap_s=overlap_s, edge_trim_s=0.2)
 
 
 def test_consecutive_clips_leave_no_gap_between_them() -> None:
     """29.97 frames a second never hit ten seconds: the next clip starts where the last ended."""
     found = spans_of(30000 / 1001, 30, policy_of(2, 10))
     assert found == [(0, 299, None), (299, 598, None), (598, 897, None), (897, 899, "remainder")]
-    same = spans_of(30000 / 1001, 30, policy_of(2, 10, stride_s=10))
-    assert same == found
 
 
-def test_overlap_and_gaps_by_stride() -> None:
-    assert spans_of(10, 8, policy_of(2, 4, stride_s=2)) == [
+def test_overlap() -> None:
+    assert spans_of(10, 8, policy_of(2, 4, overlap_s=2)) == [
         (0, 40, None),
         (20, 60, None),
         (40, 80, None),
-    ]
-    assert spans_of(10, 12, policy_of(2, 2, stride_s=5)) == [
-        (0, 20, None),
-        (20, 50, "remainder"),
-        (50, 70, None),
-        (70, 100, "remainder"),
-        (100, 120, None),
     ]
 
 

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 from curation.errors import ErrorCode, MediaError
-from curation.media.encode import EncodeSettings, encode_span, output_size
+from curation.media.encode import encode_span
+from curation.media.encoders import EncodeSettings
+from curation.media.fit import Fit, output_size
+from curation.stage import Failure
 from tests.conftest import REPO, Maker
 from tests.curation.chain import Scanned, cut_clips, scan, split_stage
 from tests.curation.test_signals import VFR_MS, bright_corner, flag
@@ -23,6 +26,15 @@ from tests.media import Camera, Recording, Tone, Turn, psnr, read_pictures, writ
 
 FAST = Camera(pan_per_s=0.3, tilt_per_s=0.1)
 PIECES = split_stage(min_s=0.2, max_s=0.6, edge_trim_s=0)
+
+
+def reencode(
+    rows: list[dict[str, Any]],
+    root: Path,
+    **fields: Any,  # noqa: ANN401 - any field
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Cut clips by encoding them, whatever their keyframes."""
+    return cut_clips(rows, root, mode="reencode", **fields)
 
 
 def span_pictures(path: Path, start_pts: int, end_pts: int) -> list[np.ndarray]:
@@ -65,7 +77,7 @@ def test_exactly_the_frames_of_the_clip(
     found = scan(path, split=PIECES)
     rows = found.clip_rows()
     assert len(rows) >= 3
-    media, failures = cut_clips(rows, tmp_path)
+    media, failures = reencode(rows, tmp_path)
     assert not failures
     assert len(media) == len(rows)
     for row, cut in zip(rows, media, strict=True):
@@ -94,7 +106,7 @@ def test_real_program_stream(assets: Path, tmp_path: Path) -> None:
     """MPEG-2 with B frames and no index: seeks land where they like, the frames do not."""
     path = assets / "videos/real/cityCC0.mpg"
     rows = scan(path, split=split_stage(min_s=0.3, max_s=0.4)).clip_rows()[5:8]
-    media, failures = cut_clips(rows, tmp_path)
+    media, failures = reencode(rows, tmp_path)
     assert not failures
     for cut in media:
         wanted = span_pictures(path, cut["media_start_pts"], cut["media_end_pts"])
@@ -126,7 +138,7 @@ def test_rotation_is_applied_to_the_pixels(
     size: tuple[int, int],
 ) -> None:
     path = write_video(tmp_path / "turned.mp4", flag(), Recording(turn_deg=turn_deg))
-    (cut,), _ = cut_clips(whole(scan(path)), tmp_path)
+    (cut,), _ = reencode(whole(scan(path)), tmp_path)
     assert (cut["media_width_px"], cut["media_height_px"]) == size
     with av.open(str(cut["path"])) as clip:
         frame = next(clip.decode(video=0))
@@ -144,7 +156,7 @@ def test_pixels_are_made_square(tmp_path: Path, sar: Fraction, turn_deg: Turn) -
     """A picture that is round on a screen is round in the file: never by losing lines."""
     how = Recording(sar=sar, turn_deg=turn_deg)
     found = scan(write_video(tmp_path / "wide.mp4", flag(), how))
-    (cut,), _ = cut_clips(whole(found), tmp_path)
+    (cut,), _ = reencode(whole(found), tmp_path)
     shown = (96 * float(sar), 64) if sar > 1 else (96, 64 / float(sar))
     expected = {2 * int(shown[0] / 2 + 0.01), 2 * int(shown[1] / 2 + 0.01)}
     size = (cut["media_width_px"], cut["media_height_px"])
@@ -167,13 +179,13 @@ def test_output_size() -> None:
 def test_odd_sizes_are_made_even(tmp_path: Path) -> None:
     pictures = [p[:63, :95] for p in flag()]
     path = write_video(tmp_path / "odd.mp4", pictures, Recording(pix_fmt="yuv444p"))
-    (cut,), _ = cut_clips(whole(scan(path)), tmp_path)
+    (cut,), _ = reencode(whole(scan(path)), tmp_path)
     assert (cut["media_width_px"], cut["media_height_px"]) == (94, 62)
 
 
 def test_always_8_bit_420_with_short_groups(make_video: Maker, tmp_path: Path) -> None:
     path = make_video("ten.mp4", Recording(pix_fmt="yuv420p10le"))
-    (cut,), _ = cut_clips(whole(scan(path)), tmp_path, gop_frames=7)
+    (cut,), _ = reencode(whole(scan(path)), tmp_path, gop_frames=7)
     with av.open(str(cut["path"])) as clip:
         stream = clip.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -193,7 +205,7 @@ def test_rgb_source_keeps_its_colours(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "rgb.avi", [picture] * 12, Recording(codec="ffv1", pix_fmt="bgr0")
     )
-    (cut,), _ = cut_clips(whole(scan(path)), tmp_path)
+    (cut,), _ = reencode(whole(scan(path)), tmp_path)
     with av.open(str(cut["path"])) as clip:
         frame = next(clip.decode(video=0))
     assert frame.colorspace == 6  # BT.601
@@ -204,9 +216,11 @@ def test_rgb_source_keeps_its_colours(tmp_path: Path) -> None:
 CUT_AGAIN = """
 import sys
 from pathlib import Path
-from curation.media.encode import EncodeSettings, encode_span
+from curation.media.encode import encode_span
+from curation.media.encoders import EncodeSettings
+from curation.media.fit import Fit
 settings = EncodeSettings(crf=18, preset="veryfast", gop_frames=12, with_audio=True)
-encode_span(sys.argv[1], Path(sys.argv[2]), 4096, 16384, size_px=(160, 96), turn_deg=0, fps=24.0,
+encode_span(sys.argv[1], Path(sys.argv[2]), 4096, 16384, fit=Fit(size_px=(160, 96)), fps=24.0,
             settings=settings)
 """
 
@@ -224,8 +238,7 @@ def test_bytes_are_the_same_every_time_and_everywhere(make_video: Maker, tmp_pat
             target,
             4096,
             16384,
-            size_px=(160, 96),
-            turn_deg=0,
+            fit=Fit(size_px=(160, 96)),
             fps=24.0,
             settings=settings,
         )
@@ -241,7 +254,7 @@ def test_bytes_are_the_same_every_time_and_everywhere(make_video: Maker, tmp_pat
 
 def test_row_describes_the_file(make_video: Maker, tmp_path: Path) -> None:
     rows = scan(make_video("cfr.mp4"), split=PIECES).clip_rows()
-    media, _ = cut_clips(rows, tmp_path)
+    media, _ = reencode(rows, tmp_path)
     for row, cut in zip(rows, media, strict=True):
         data = cut["path"].read_bytes()
         assert cut["media_bytes"] == len(data)
@@ -255,7 +268,7 @@ def test_one_bad_clip_does_not_stop_the_others(make_video: Maker, tmp_path: Path
     rows = scan(make_video("cfr.mp4"), split=PIECES).clip_rows()[:3]
     rows[1] |= {"start_pts": 10**9, "end_pts": 10**9 + 1000}  # beyond the video
     rows[2] |= {"num_frames": rows[2]["num_frames"] + 1}  # not what decodes
-    media, failures = cut_clips(rows, tmp_path)
+    media, failures = reencode(rows, tmp_path)
     assert [m["clip_id"] for m in media] == [rows[0]["clip_id"]]
     assert [f.clip_id for f in failures] == [r["clip_id"] for r in rows[1:]]
     assert {f.code for f in failures} == {ErrorCode.DECODE_FAILED}
@@ -270,8 +283,7 @@ def test_missing_source_is_named(make_video: Maker, tmp_path: Path) -> None:
             tmp_path / "clip.mp4",
             0,
             100,
-            size_px=(16, 16),
-            turn_deg=0,
+            fit=Fit(size_px=(16, 16)),
             fps=24,
             settings=settings,
         )

@@ -14,7 +14,7 @@ from curation.media.decode import last_frame_pts_step, open_video, walk_frames
 from curation.media.facts import read_facts
 from tests.conftest import Maker
 from tests.curation.chain import scan, split_stage
-from tests.media import Camera, Recording, psnr
+from tests.media import Camera, Recording, psnr, write_video
 
 FAST = Camera(pan_per_s=0.3, tilt_per_s=0.1)
 Spoil = Callable[[bytearray], None]
@@ -164,3 +164,23 @@ def test_cover_art_is_no_footage(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught, open_video(str(path)):
         pass
     assert caught.value.code == ErrorCode.NO_VIDEO_STREAM
+
+
+@pytest.mark.parametrize("b_frames", [0, 1, 2])
+def test_a_container_without_presentation_times(tmp_path: Path, b_frames: int) -> None:
+    """AVI: the times made up for B frames run back and forth; no frame may be lost for that."""
+    pictures = Camera(pan_per_s=0.3).shoot(160, 96, np.arange(48) / 24)
+    path = write_video(tmp_path / "film.avi", pictures, Recording(b_frames=b_frames))
+    with open_video(str(path)) as (container, stream):
+        frames = list(walk_frames(container, stream))
+        shown = [d.frame.to_ndarray(format="rgb24").astype(int) for d in frames]
+    times = np.array([d.pts for d in frames])
+    assert len(frames) == 48
+    assert (np.diff(times) >= 1).all() and times[-1] - times[0] <= 49
+    for index, picture in enumerate(shown):
+        errors = [np.abs(picture - other).mean() for other in pictures]
+        assert int(np.argmin(errors)) == index
+    middle = int(times[30])
+    with open_video(str(path)) as (container, stream):
+        late = [d.pts for d in walk_frames(container, stream, start_pts=middle)]
+    assert late == times[30:].tolist()

@@ -143,8 +143,6 @@ def test_unknown_columns_are_refused_with_the_nearest() -> None:
         rules_of(motion_pers={"min": 1}).check(known)
     with pytest.raises(ConfigError, match="is string, not a number"):
         rules_of(codec={"min": 1}).check(known)
-    with pytest.raises(ConfigError, match="cut adds it to kept clips"):
-        rules_of(media_bytes={"min": 1}).check(known, late={"media_bytes": "cut"})
 
 
 def test_fingerprint_follows_the_rules() -> None:

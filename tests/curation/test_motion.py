@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.signals.flow import FlowMeter, split_motion
+from curation.signals.flow import FlowMeter, Motion, split_motion
 from tests.curation.chain import Scanned, scan
 from tests.media import Camera, Recording, write_video
 
@@ -98,15 +98,28 @@ def test_flow_field_of_half_an_object() -> None:
 
 @pytest.mark.parametrize("fps", [5, 12.5, 24, 29.97, 60, 120])
 def test_pairs_are_an_eighth_of_a_second_apart(fps: float) -> None:
-    """Whatever the rate: the nearest number of whole frames, each pair beginning at the last."""
+    """Whatever the rate: from the first frame at or after a grid point to the next such frame."""
     meter, blank = FlowMeter(), np.zeros((64, 64), np.uint8)
-    spans = []
-    for index in range(round(2 * fps)):
-        pair = meter.push(blank, index / fps, 1 / fps if index else 0.0)
-        if pair is not None:
-            spans.append((pair[1], index / fps))
-    steps = max(1, round(0.125 * fps))
+    pairs = [(meter.push(blank, i / fps), i / fps) for i in range(round(2 * fps) + 1)]
+    spans = [(pair[1], end) for pair, end in pairs if pair is not None]
     lengths = np.array([end - start for start, end in spans])
-    assert lengths == pytest.approx(steps / fps, abs=1.01 / fps)
-    assert lengths.mean() == pytest.approx(0.125, abs=max(0.5 / fps, 0.2 - 0.125) + 1e-6)
+    assert lengths == pytest.approx(max(0.125, 1 / fps), abs=1.01 / fps)
+    assert lengths.mean() == pytest.approx(max(0.125, 1 / fps), rel=0.07)
     assert [s for s, _ in spans][1:] == [e for _, e in spans][:-1]
+
+
+def test_a_late_start_finds_the_same_pairs() -> None:
+    """From the second grid point on, whatever frame a pass begins with."""
+    times = np.arange(80) / 29.97
+    pictures = [p.mean(2).astype(np.uint8) for p in Camera(pan_per_s=0.2).shoot(96, 64, times)]
+
+    def pairs(first: int) -> dict[float, Motion]:
+        meter = FlowMeter()
+        found = [meter.push(pictures[i], float(times[i])) for i in range(first, len(times))]
+        return {start: motion for pair in found if pair for motion, start in [pair]}
+
+    whole = pairs(0)
+    for first in (1, 17, 40):
+        late = pairs(first)
+        assert late.items() <= whole.items()
+        assert len(late) >= len([s for s in whole if s >= times[first]]) - 1

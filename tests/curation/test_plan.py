@@ -131,7 +131,6 @@ def test_columns_of_kept_clips_are_for_gated_stages() -> None:
         ("sharpnes", "did you mean 'sharpness'"),
         ("codec", "is string, not a number"),
         ("frame_pts", "is list<item: int64>, not a number"),
-        ("media_bytes", "known only after the verdict"),
     ],
 )
 def test_rules_on_columns_that_cannot_be_judged(column: str, message: str) -> None:
@@ -139,6 +138,35 @@ def test_rules_on_columns_that_cannot_be_judged(column: str, message: str) -> No
     with pytest.raises(ConfigError, match=message) as caught:
         plan_with(rules=rules).check()
     assert f"judge.rules.{column}" in str(caught.value)
+
+
+def test_a_rule_on_what_comes_after_cutting_gates_nothing_before_it() -> None:
+    """The cut sees clips whatever such a rule says; a later stage and the catalog do not."""
+    bounds = {"sharpness": {"min": 0.1}, "media_bytes": {"max": 10}}
+    rules = Rules.model_validate({"rules": bounds})
+    plan = Plan(stages=base().plan().stages, rules=rules)
+    plan.check()
+    stages = {s.name: s for s in plan.stages}
+    assert plan.gate(stages["cut"]).columns() == ["sharpness"]
+    assert plan.gate(stages["retest"]).columns() == ["media_bytes", "sharpness"]
+    assert "media_bytes" in plan.late_columns() and "sharpness" not in plan.late_columns()
+    clips = pa.table(
+        {
+            "clip_id": ["cut", "too large", "not cut", "blurred"],
+            "video_id": ["v"] * 4,
+            "sharpness": [0.5, 0.5, 0.5, 0.0],
+            "media_bytes": [5, 50, None, None],
+        }
+    )
+    found = rules.judge(clips, plan.late_columns())
+    assert found.column("verdict").to_pylist() == ["kept", "rejected", "kept", "rejected"]
+    assert found.column("reasons").to_pylist()[1] == ["high_media_bytes"]
+
+
+def test_clips_with_a_residual_cut_are_rejected_unless_asked_for() -> None:
+    assert base().plan().rules.rules["residual_cut"].max == 0
+    own = load_config(None, ["judge.rules.residual_cut.max=1"]).plan()
+    assert own.rules.rules["residual_cut"].max == 1
 
 
 def test_rules_may_use_facts_of_the_video_and_own_scores() -> None:
@@ -155,13 +183,14 @@ def prints(*overrides: str) -> dict[str, str]:
     ("override", "changed"),
     [
         ("score.static_below_per_s=0.01", {"score"}),
-        ("split.min_s=1.0", {"split", "score", "cut"}),
-        ("signals.sample_quality=80", {"signals", "split", "score", "cut"}),
-        ("cut.crf=20", {"cut"}),
+        ("split.min_s=1.0", {"split", "score", "cut", "retest"}),
+        ("signals.sample_quality=80", {"signals", "split", "score", "cut", "retest"}),
+        ("cut.crf=20", {"cut", "retest"}),
+        ("retest.confidence=0.4", {"retest"}),
         ("judge.rules.sharpness.min=0.2", set()),  # gating is not reading
         ("cut.batch_size=1", set()),
         ("signals.threads=2", set()),
-        ("signals.segment_frames=64", set()),
+        ("signals.segment_frames=100", set()),
         ("signals.resources.num_cpus=2", set()),
         ("run.num_workers=3", set()),
     ],
@@ -231,7 +260,7 @@ def test_groups_fuse_neighbours_of_equal_resources() -> None:
     plan = base().plan()
     assert [len(g) for g in plan.groups()] == [len(plan.stages)]
     other = Quiet(resources=fat)  # pyright: ignore[reportCallIssue]
-    assert [len(g) for g in plan_with(other).groups()] == [4, 1, 1]
+    assert [len(g) for g in plan_with(other).groups()] == [5, 1, 1]
 
 
 def test_tables_end_with_done_and_carry_keys() -> None:

