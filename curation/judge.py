@@ -2,13 +2,14 @@
 
 Judging reads no pixels. The same function runs inside a worker (to decide what is worth cutting)
 and over the whole catalog in seconds. A missing score is never a rejection by accident: each rule
-says what a null means.
+says what a null means. A rule on what is measured after cutting gates nothing before it, and counts
+once the value is there.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -55,12 +56,11 @@ class Rules(BaseModel):
 
     rules: dict[str, Rule] = Field(default_factory=dict)
 
-    def check(self, known: dict[str, pa.DataType], late: Mapping[str, str] | None = None) -> None:
+    def check(self, known: dict[str, pa.DataType]) -> None:
         """Refuse a rule on a column that no stage adds, or that is not a number.
 
         Args:
             known: Types of the columns by name.
-            late: Columns that exist only for clips already kept, and the stage that adds them.
 
         Raises:
             ConfigError: With the nearest valid column name.
@@ -78,11 +78,6 @@ class Rules(BaseModel):
                 raise ConfigError("no stage adds this column", where=where, mend=hint)
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or kind == pa.bool_()):
                 raise ConfigError(f"is {kind}, not a number", where=where)
-            if late and column in late:
-                raise ConfigError(
-                    f"is known only after the verdict: {late[column]} adds it to kept clips",
-                    where=where,
-                )
 
     def columns(self) -> list[str]:
         """The columns the rules look at, sorted."""
@@ -92,11 +87,17 @@ class Rules(BaseModel):
         """32 hex digits that change when a rule does."""
         return json_digest({"verdicts": 1, "rules": self.model_dump(mode="json")})
 
-    def judge(self, clips: pa.Table) -> pa.Table:
+    def only(self, columns: Collection[str]) -> Rules:
+        """The rules on some columns."""
+        return Rules(rules={c: rule for c, rule in self.rules.items() if c in columns})
+
+    def judge(self, clips: pa.Table, late: Collection[str] = ()) -> pa.Table:
         """Judge a table of clips.
 
         Args:
             clips: ``clip_id``, ``video_id`` and the columns of the rules.
+            late: Columns that only clips which passed the other rules get: their null means that
+                the clip has not come so far, and passes.
 
         Returns:
             One row per clip, in order: ``clip_id, video_id, verdict, reasons``.
@@ -115,6 +116,8 @@ class Rules(BaseModel):
             if rule.max is not None:
                 high = numbers > _like(rule.max, values.type)
                 failing.append((f"high_{column}", high))
+            if column in late:
+                continue
             if rule.if_null != "keep":
                 failing.append((f"null_{column}", null))
             if rule.if_null == "error":

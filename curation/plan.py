@@ -62,7 +62,7 @@ class Plan:
             PlanError: A missing or mistyped column (naming stage and column), two writers of one
                 column or table, a repeated stage name, or rows that a stage cannot get: those of
                 clips for a stage of whole videos, or of kept clips for one that sees all.
-            ConfigError: A rule on an unknown column, or on one that only kept clips have.
+            ConfigError: A rule on an unknown column.
         """
         known = {c.name: c for c in self._given()}
         tables: dict[str, str] = {}
@@ -87,8 +87,7 @@ class Plan:
                         mend="rename the column: names are unique over all tables",
                     )
                 known.setdefault(column.name, column)
-        late = {name: c.stage or "" for name, c in known.items() if c.gated}
-        self.rules.check({name: c.type for name, c in known.items()}, late)
+        self.rules.check({name: c.type for name, c in known.items()})
         return pa.schema([pa.field(c.name, c.type) for c in known.values()])
 
     def columns(self) -> dict[str, Column]:
@@ -98,6 +97,19 @@ class Plan:
             for column in self._added(stage, {}):
                 known.setdefault(column.name, column)
         return known
+
+    def late_columns(self) -> frozenset[str]:
+        """Columns that only clips kept so far get: those of gated stages."""
+        return frozenset(name for name, c in self.columns().items() if c.gated)
+
+    def gate(self, stage: Stage) -> Rules:
+        """The rules that decide which clips reach a gated stage: those on earlier columns."""
+        before = {s.name for s in self.stages[: self.stages.index(stage)]}
+        known = self.columns()
+        wanted = [
+            c for c in self.rules.columns() if known[c].stage is None or known[c].stage in before
+        ]
+        return self.rules.only(wanted)
 
     def fingerprints(self) -> dict[str, str]:
         """Stage name -> fingerprint (32 hex digits)."""

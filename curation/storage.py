@@ -93,6 +93,15 @@ class Storage:
         """Open a file for reading bytes."""
         return cast(BinaryIO, self.fs.open(self.path(name), "rb"))
 
+    def local_copy(self, name: str, folder: Path) -> str:
+        """Path of a file for readers that need one: itself, or a copy in a scratch folder."""
+        if self.local:
+            return self.path(name)
+        target = folder / PurePosixPath(name).name
+        with self.open_read(name) as inp, target.open("wb") as out:
+            shutil.copyfileobj(inp, out)
+        return str(target)
+
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """Write a file under a temporary name and publish it when the block ends well."""

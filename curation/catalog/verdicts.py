@@ -8,17 +8,17 @@ import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
-from curation.judge import Rules
+from curation.plan import Plan
 from curation.schema import VERDICTS
 
 
-def judge_catalog(catalog: Catalog, rules: Rules) -> int:
+def judge_catalog(catalog: Catalog, plan: Plan) -> int:
     """Write a verdict for every current clip.
 
     Returns:
         Number of clips judged.
     """
-    views = Views(catalog)
+    views, rules, late = Views(catalog), plan.rules, plan.late_columns()
     if "clips" not in catalog.current().tables:
         return 0
     columns = ", ".join(f'"{c}"' for c in ["clip_id", "video_id", *rules.columns()])
@@ -29,7 +29,7 @@ def judge_catalog(catalog: Catalog, rules: Rules) -> int:
     def judged() -> Iterator[pa.RecordBatch]:
         nonlocal count
         for batch in source:
-            rows = rules.judge(pa.Table.from_batches([batch]))
+            rows = rules.judge(pa.Table.from_batches([batch]), late)
             count += rows.num_rows
             stamp = pa.array([fingerprint] * rows.num_rows, pa.string())
             table = rows.append_column("fingerprint", stamp).select(VERDICTS.names).cast(VERDICTS)

@@ -35,16 +35,22 @@ EXIT_MEMORY = 86
 class Attempt:
     """The marker of one unit in one worker.
 
+    Args:
+        storage: The dataset root.
+        key: The unit's.
+        run_id: The run that it belongs to.
+        limits: When a worker is given up.
+
     Attributes:
         number: 1 for the first attempt.
         blamed: Stage in which the last attempt died, or None.
         code: Error code for that death.
     """
 
-    def __init__(self, storage: Storage, source_id: str, run_id: str, limits: Limits) -> None:
+    def __init__(self, storage: Storage, key: str, run_id: str, limits: Limits) -> None:
         self._storage, self._run_id, self._limits = storage, run_id, limits
-        self._name = f"{FOLDER}/{source_id}.json"
-        self._trace_path = trace_path(storage, source_id)
+        self._name = f"{FOLDER}/{key}.json"
+        self._trace_path = trace_path(storage, key)
         self._trace: IO[bytes] | None = None
         self._was_enabled = False
         self._stage = ""
@@ -120,12 +126,12 @@ class Attempt:
         return str(ErrorCode.TIMED_OUT if "Timeout" in evidence else ErrorCode.DECODER_CRASHED)
 
 
-def trace_path(storage: Storage, source_id: str) -> str:
+def trace_path(storage: Storage, key: str) -> str:
     """Where faulthandler writes: it needs a local file, so beside a remote root in scratch."""
     if storage.local:
-        return storage.path(f"{FOLDER}/{source_id}.trace")
+        return storage.path(f"{FOLDER}/{key}.trace")
     folder = Path(tempfile.gettempdir()) / f"clipmill-traces-{digest(storage.url)[:12]}"
-    return str(folder / f"{source_id}.trace")
+    return str(folder / f"{key}.trace")
 
 
 class MemoryGuard:
@@ -146,14 +152,19 @@ class MemoryGuard:
                 os._exit(EXIT_MEMORY)
 
 
-def in_work(storage: Storage) -> dict[str, str]:
-    """Source id -> stage, of the units that workers have in hand now."""
-    found = {}
+def in_work(storage: Storage) -> list[tuple[str, str]]:
+    """Source id and stage of the units that workers have in hand now."""
+    found = []
     for name in storage.list(FOLDER, suffix=".json"):
         marker = storage.read_json(name)
         if marker is not None:
-            found[name.rsplit("/", 1)[-1].removesuffix(".json")] = str(marker["stage"])
+            found.append((_source_of(name), str(marker["stage"])))
     return found
+
+
+def _source_of(name: str) -> str:
+    """The source id in a marker's name, which is that of the unit (see ``Unit.key``)."""
+    return name.rsplit("/", 1)[-1].removesuffix(".json").partition("-")[0]
 
 
 def clear_markers(storage: Storage) -> list[str]:
@@ -162,14 +173,14 @@ def clear_markers(storage: Storage) -> list[str]:
     Returns:
         Source ids that were in work when the last run was ended from outside.
     """
-    interrupted = []
+    interrupted: dict[str, None] = {}
     for name in storage.list(FOLDER, suffix=".json"):
-        source_id = name.rsplit("/", 1)[-1].removesuffix(".json")
-        trace = Path(trace_path(storage, source_id))
+        key = name.rsplit("/", 1)[-1].removesuffix(".json")
+        trace = Path(trace_path(storage, key))
         marker = storage.read_json(name)
         crashed = trace.exists() and trace.stat().st_size > 0
         if not crashed and not (marker or {}).get("cause"):
             storage.remove(name)
             trace.unlink(missing_ok=True)
-            interrupted.append(source_id)
-    return interrupted
+            interrupted[_source_of(name)] = None
+    return list(interrupted)

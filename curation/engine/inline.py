@@ -10,7 +10,15 @@ from curation.plan import Plan
 from curation.storage import Storage
 
 
-def group_specs(plan: Plan, storage: Storage, run_id: str, limits: Limits) -> list[WorkerSpec]:
+def group_specs(
+    plan: Plan,
+    storage: Storage,
+    run_id: str,
+    limits: Limits,
+    *,
+    part_s: float | None = None,
+    part_clips: int | None = None,
+) -> list[WorkerSpec]:
     """One worker spec per group of fused stages, in order."""
     groups = plan.groups()
     return [
@@ -21,6 +29,8 @@ def group_specs(plan: Plan, storage: Storage, run_id: str, limits: Limits) -> li
             run_id=run_id,
             limits=limits,
             last=i == len(groups) - 1,
+            part_s=part_s,
+            part_clips=part_clips,
         )
         for i, stages in enumerate(groups)
     ]

@@ -74,9 +74,17 @@ class UnitInputs:
             self._cache[name] = pa.Table.from_batches(batches, schema).combine_chunks()
         return self._cache[name]
 
-    def video_row(self, stage: Stage) -> pa.Table:
-        """The one input row of a video-grain stage."""
-        row = {f.name: self._video_value(self._columns[f.name]) for f in stage.reads}
+    def video_row(self, stage: Stage, *, located: bool = True) -> pa.Table:
+        """The one input row of a video-grain stage.
+
+        Args:
+            stage: Whose ``reads`` to fill.
+            located: False leaves null where the bytes lie: no need to look for them.
+        """
+        row = {}
+        for f in stage.reads:
+            given = located or f.name not in VIRTUAL["source"].names
+            row[f.name] = self._video_value(self._columns[f.name]) if given else pa.nulls(1, f.type)
         schema = pa.schema([*stage.reads, pa.field("video_id", pa.string())])
         row["video_id"] = pa.array([self.video_id], pa.string())
         return pa.table([row[f.name].cast(f.type) for f in schema], schema=schema)

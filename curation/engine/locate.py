@@ -19,13 +19,13 @@ from curation.storage import Storage, fetch
 
 
 @contextlib.contextmanager
-def scratch_folder(storage: Storage, source_id: str) -> Iterator[Path]:
+def scratch_folder(storage: Storage, key: str) -> Iterator[Path]:
     """A local folder for one unit's work.
 
     A killed worker leaves its folder, with a copy of a remote source perhaps: the next attempt at
-    the same source on this machine removes it.
+    the same unit on this machine removes it.
     """
-    prefix = f"clipmill-unit-{digest(storage.url, source_id)[:16]}-"
+    prefix = f"clipmill-unit-{digest(storage.url, key)[:16]}-"
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         owner = old.name.removeprefix(prefix).partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):

@@ -41,7 +41,7 @@ class CheckedOutputs:
     def of(self, batch: pa.Table) -> Iterator[Output]:
         """A batch's outputs; when a batch of several clips fails, clip by clip."""
         if self.stage.grain == "video":
-            yield from map(self._conform, self.stage.process(batch))
+            yield from map(self.conform, self.stage.process(batch))
             return
         try:
             yield from self._of_clips(batch)
@@ -63,7 +63,7 @@ class CheckedOutputs:
         Raises:
             ValueError: A row for a clip that is not of the batch, or a second one for a clip.
         """
-        outputs = [self._conform(output) for output in self.stage.process(batch)]
+        outputs = [self.conform(output) for output in self.stage.process(batch)]
         asked = set(batch.column("clip_id").to_pylist())
         seen: set[tuple[str, str]] = set()
         for output in outputs:
@@ -79,7 +79,7 @@ class CheckedOutputs:
             seen |= keys
         return outputs
 
-    def _conform(self, output: Output) -> Output:
+    def conform(self, output: Output) -> Output:
         """An output in its table's stored schema.
 
         Raises:

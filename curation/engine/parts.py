@@ -93,12 +93,18 @@ class PartReader:
 
     def __init__(self, storage: Storage, name: str, scratch: Path) -> None:
         full = f"{PARTS}/{name}"
+        self._copied = not storage.local
         if storage.local:
             self._path = storage.path(full)
         else:
             self._path = str(scratch / name.replace("/", "_"))
             with storage.open_read(full) as inp, open(self._path, "wb") as out:
                 shutil.copyfileobj(inp, out)
+
+    def close(self) -> None:
+        """Remove the local copy of a remote part; it cannot be read any more."""
+        if self._copied:
+            Path(self._path).unlink(missing_ok=True)
 
     def header(self) -> dict[str, Any]:
         """What the worker said of the unit."""

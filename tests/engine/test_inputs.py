@@ -88,7 +88,7 @@ OWN_GROUPS = [
     s | {"resources": {"num_cpus": n}} for n, s in zip((0.5, 2.0), ONE_GROUP, strict=True)
 ]
 # 90 frames in segments of 64: lists have to be joined over two rows.
-SIGNALS = {"segment_frames": 64, "sample_interval_s": 0.7}
+SIGNALS = {"segment_frames": 50, "sample_interval_s": 0.7}
 
 
 @pytest.fixture(scope="module")

@@ -57,13 +57,13 @@ class FakeCluster(RayCluster):
 
 def plan_of(*needs: Resources) -> Plan:
     """The default plan with a further clip-grain stage per given resources before the cut."""
-    *head, cut = settings().plan().stages
+    *head, cut, retest = settings().plan().stages
     own = []
     for i, need in enumerate(needs):
         table = {f"t{i}": pa.schema([("clip_id", pa.string()), (f"c{i}", pa.float64())])}
         cls = type(f"Own{i}", (BadClip,), {"name": f"own{i}", "adds": table})
         own.append(cls.model_validate({"resources": need}))
-    return Plan(stages=(*head, *own, cut))
+    return Plan(stages=(*head, *own, cut, retest))
 
 
 def needing(**values: float) -> Resources:
@@ -116,7 +116,7 @@ def test_a_change_of_resources_starts_an_operator(
     operators = recorded[0].operators
     assert [a["num_cpus"] for _, a in operators] == [1.0, 2.0, 1.0]
     names = [[s.name for s in fn.keywords["spec"].stages] for fn, _ in operators]
-    assert names == [["probe", "signals", "split", "score"], ["own0", "own1"], ["cut"]]
+    assert names == [["probe", "signals", "split", "score"], ["own0", "own1"], ["cut", "retest"]]
     assert [fn.keywords["spec"].last for fn, _ in operators] == [False, False, True]
 
 

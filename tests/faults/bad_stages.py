@@ -6,15 +6,16 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from curation.errors import MediaError
-from curation.schema import FLOAT64, INT32, STRING, schema
+from curation.media.parts import Part, Seams, lay_parts
+from curation.schema import FLOAT64, INT32, INT64, STRING, schema
 from curation.stage import Failure, Grain, Output, Stage
 
 CATASTROPHE = re.compile(r"(a+)+b")
@@ -70,6 +71,48 @@ class BadVideo(Stage):
         yield "bad_lines", pa.table({"line": pa.array([1, 2, 3], pa.int32())})
         commit_deed(deed, self.code)
         yield "bad_notes", pa.table({"note": ["fine"]})
+
+
+class BadPart(Stage):
+    """A divisible stage that misbehaves in parts by their number."""
+
+    name: ClassVar[str] = "bad_part"
+    grain: ClassVar[Grain] = "video"
+    divisible: ClassVar[bool] = True
+    reads: ClassVar[pa.Schema] = schema(local_path=STRING, video_num_frames=INT64)
+    adds: ClassVar[Mapping[str, pa.Schema]] = {
+        "pieces": schema(piece_start_frame=INT64),
+        "piece_sums": schema(num_pieces=INT32),
+    }
+    details: ClassVar[frozenset[str]] = frozenset({"pieces"})
+
+    deeds: dict[str, Deed] = Field(default_factory=dict)  # number of the part -> what to do
+    unless: str = ""
+    code: str = "own_code"
+
+    operational: ClassVar[frozenset[str]] = Stage.operational | {"deeds", "unless"}
+
+    def process(self, batch: pa.Table) -> Iterator[Output]:
+        row = batch.to_pylist()[0]
+        starts = list(range(0, row["video_num_frames"], 50))
+        yield "pieces", pa.table({"piece_start_frame": starts})
+        yield "piece_sums", pa.table({"num_pieces": pa.array([len(starts)], pa.int32())})
+
+    def lay_parts(self, row: Mapping[str, Any], part_s: float) -> list[Part]:
+        return lay_parts(row["local_path"], part_s, 50)
+
+    def process_part(self, row: Mapping[str, Any], part: Part) -> Iterator[Output | Seams]:
+        deed = self.deeds.get(str(part.index), "none")
+        if not (self.unless and Path(self.unless).exists()):
+            commit_deed(deed, self.code)
+        end = row["video_num_frames"] if part.end_frame is None else part.end_frame
+        starts = list(range(part.start_frame, end, 50))
+        yield "pieces", pa.table({"piece_start_frame": starts})
+        yield Seams(before=str(part.start_frame), after=str(end))
+
+    def join_parts(self, row: Mapping[str, Any], segments: Iterable[pa.Table]) -> Iterator[Output]:
+        total = sum(table.num_rows for table in segments)
+        yield "piece_sums", pa.table({"num_pieces": pa.array([total], pa.int32())})
 
 
 class BadClip(Stage):

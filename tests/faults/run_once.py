@@ -23,6 +23,8 @@ def main() -> None:
 
         base = load_config().model_dump(mode="json")
         base["run"] |= json.loads(sections)["run"]
+        for stage in ("signals", "retest"):  # it would take most of the time, and says nothing
+            base[stage]["transnet"] = "off"
         report = curate([given], out, load_config(base=base))
     else:
         report = run(Path(given), Path(out), **json.loads(sections))

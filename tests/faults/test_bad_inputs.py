@@ -103,7 +103,7 @@ def test_the_next_run_tries_them_again(inputs: Path, ran: tuple[RunReport, Path]
     assert report.balanced and report.account.videos["failed"] == 0
     assert query(ran[1], "SELECT * FROM errors") == []
     ran_stages = {name for name, s in report.stages.items() if s["videos_run"]}
-    assert ran_stages == {"cut"}, "what was done before the crash is kept"
+    assert ran_stages == {"cut", "retest"}, "what was done before the crash is kept"
 
 
 @pytest.mark.slow
