@@ -190,17 +190,23 @@ def verify(
     raise typer.Exit(OK if not found.problems else UNBALANCED)
 
 
-@app.command(epilog="Example: [bold]clipmill shots film.mp4 --detector content --json[/]")
+@app.command(epilog="Example: [bold]clipmill shots film.mp4 --plot film.png[/]")
 def shots(
     video: Annotated[str, typer.Argument(help="Local file or URL.")],
-    detector: Annotated[str, typer.Option(help="adaptive, content or threshold.")] = "adaptive",
+    detector: Annotated[
+        str, typer.Option(help="auto, transnet, adaptive, content, histogram or threshold.")
+    ] = "auto",
+    confidence: Annotated[float, typer.Option(help="Lowest of auto and transnet, 0-1.")] = 0.5,
+    plot: Annotated[
+        str | None, typer.Option(help="PNG file: signals, shots and boundary frames.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print a video's shots and the transitions between them."""
+    """Print a video's shots and the transitions between them, with kind and confidence."""
     from pipelines import summary
     from pipelines.shots import find_shots
 
-    found = find_shots(video, detector)
+    found = find_shots(video, detector, confidence=confidence, plot=plot)
     _show(found, lambda console: summary.print_shots(found, console), as_json)
 
 

@@ -20,12 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.engine.unit import Limits
 from curation.errors import ConfigError
-from curation.judge import Rules
+from curation.judge import Rule, Rules
 from curation.plan import Plan
 from curation.shards.writer import ShardSettings
 from curation.stage import Stage
 from curation.stages.cut import Cut
 from curation.stages.probe import Probe
+from curation.stages.retest import Retest
 from curation.stages.score import Score
 from curation.stages.signals import Signals
 from curation.stages.split import Split
@@ -41,6 +42,10 @@ class RunSettings(BaseModel):
     Attributes:
         engine: ``ray`` or ``inline``.
         num_workers: Most videos in work at a time; null: as many as there are cores.
+        part_s: Videos of at least two times this length are analysed in parts of about this many
+            seconds, by several workers at a time; null: none is.
+        part_clips: Clips of one video that a worker scores and cuts at a time, when there are at
+            least two times as many; null: always all of them.
         stall_timeout_s: A worker without progress for this long is killed.
         memory_limit_bytes: A worker above this resident size is killed; null: a share of the
             machine's memory.
@@ -53,6 +58,8 @@ class RunSettings(BaseModel):
 
     engine: Literal["ray", "inline"] = "ray"
     num_workers: int | None = Field(None, ge=1)
+    part_s: float | None = Field(300.0, gt=0)
+    part_clips: int | None = Field(64, ge=1)
     stall_timeout_s: float = Field(300.0, gt=0)
     memory_limit_bytes: int | None = Field(None, gt=0)
     max_internal_errors: int = Field(50, ge=0)
@@ -98,6 +105,7 @@ class CurateConfig(BaseModel):
         stages: The user's own stages, run after ``score``: ``{use: package.module:Class, ...}``.
         judge: Rules by column.
         cut: See ``curation/stages/cut.py``.
+        retest: See ``curation/stages/retest.py``.
         shard: Packing.
         run: Engine and limits.
     """
@@ -112,15 +120,19 @@ class CurateConfig(BaseModel):
     stages: tuple[dict[str, Any], ...] = ()
     judge: Rules = Rules()
     cut: Cut = Cut()  # pyright: ignore[reportCallIssue]
+    retest: Retest = Retest()  # pyright: ignore[reportCallIssue]
     shard: ShardSettings = ShardSettings()  # pyright: ignore[reportCallIssue]
     run: RunSettings = RunSettings()  # pyright: ignore[reportCallIssue]
 
     def plan(self) -> Plan:
-        """The plan: built-in stages, the user's own, and the cut of what the judge keeps."""
+        """The plan: built-in stages, the user's own, then cut and retest of what is kept.
+
+        A clip with a cut inside is rejected unless a rule says otherwise in so many words.
+        """
         own = [load_stage(spec, f"stages[{i}]") for i, spec in enumerate(self.stages)]
         return Plan(
-            stages=(self.probe, self.signals, self.split, self.score, *own, self.cut),
-            rules=self.judge,
+            stages=(self.probe, self.signals, self.split, self.score, *own, self.cut, self.retest),
+            rules=Rules(rules={"residual_cut": Rule(min=None, max=0), **self.judge.rules}),
         )
 
 

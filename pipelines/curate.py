@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,9 @@ from curation.catalog.views import Views
 from curation.engine.attempts import FOLDER as ATTEMPTS
 from curation.engine.attempts import clear_markers, in_work
 from curation.engine.inline import group_specs, run_inline
-from curation.engine.unit import StageCount, Unit, UnitResult
+from curation.engine.segments import sweep_segments
+from curation.engine.unit import StageCount, Unit, UnitResult, WorkerSpec
+from curation.engine.waves import Waves
 from curation.errors import BudgetError, ConfigError
 from curation.plan import Plan
 from curation.shards.samples import kept_samples
@@ -56,8 +58,10 @@ class RunReport:
         internal_errors: Unexpected failures of units and clips, counted against the budget.
         videos_run: Units worked on.
         video_s: Seconds of video decoded in this run.
+        long_videos: What was divided, see ``WaveCounts``; empty without work.
         recovered_parts: Parts that an earlier, killed run had left.
         interrupted: Sources in work when an earlier run was ended from outside.
+        fallbacks: What ran in place of something this machine lacks.
         first_video_s: Command start to first finished video; None without work.
         engine_start_s: Time Ray took to start; 0 inline.
         wall_s: The whole run.
@@ -75,8 +79,10 @@ class RunReport:
     internal_errors: int = 0
     videos_run: int = 0
     video_s: float = 0.0
+    long_videos: dict[str, int] = field(default_factory=dict)
     recovered_parts: int = 0
     interrupted: list[str] = field(default_factory=list)
+    fallbacks: list[str] = field(default_factory=list)
     first_video_s: float | None = None
     engine_start_s: float = 0.0
     wall_s: float = 0.0
@@ -133,7 +139,7 @@ def curate(
         units = job.pending()
         if units:
             job.run(units, cluster if fresh else job.start_engine(address, stack))
-            judge_catalog(job.catalog, job.plan.rules)
+            judge_catalog(job.catalog, job.plan)
         job.finish()
     return job.report
 
@@ -151,6 +157,7 @@ class _Job:
         self.catalog = Catalog(self.storage)
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
         self.report = RunReport(run_id=self.run_id, root=self.storage.url, engine=config.run.engine)
+        self._waves = Waves()
         self._committer = Committer(
             self.catalog,
             max_rows=config.run.commit_rows,
@@ -181,10 +188,12 @@ class _Job:
             batch = as_table(rows[start : start + SOURCE_BATCH])
             self.catalog.upsert("sources", "source_id", batch)
         self.report.fingerprints = self.plan.fingerprints()
+        sweep_segments(self.storage, self.report.fingerprints.values(), None)
+        self.report.fallbacks = [text for s in self.plan.stages for text in s.fallbacks()]
         self.catalog.start_run(
             self.run_id, "curate", self.config.model_dump(mode="json"), self.plan
         )
-        judge_catalog(self.catalog, self.plan.rules)
+        judge_catalog(self.catalog, self.plan)
 
     def _with_state(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows to register: a known source that cannot be seen just now keeps its known state."""
@@ -215,34 +224,55 @@ class _Job:
 
     def run(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
         """Run the pending units and commit their parts as they come."""
-        specs = group_specs(self.plan, self.storage, self.run_id, self.config.run.limits())
-        if cluster is None:
-            results = run_inline(specs, units)
-        else:
-            from curation.engine.ray_data import run_ray
-
-            results = run_ray(cluster, specs, units, num_workers=self.config.run.num_workers)
-        names = [s.name for s in self.plan.stages]
-        seen: set[str] = set()
+        run = self.config.run
+        specs = group_specs(
+            *(self.plan, self.storage, self.run_id, run.limits()),
+            part_s=run.part_s,
+            part_clips=run.part_clips,
+        )
         called = {u.source_id: PurePosixPath(u.uri).name for u in units}
 
         def watch() -> str:
-            busy = in_work(self.storage).items()
+            busy = in_work(self.storage)
             return ", ".join(f"{called.get(s, s[:8])}: {stage}" for s, stage in busy)
 
+        names = [s.name for s in self.plan.stages]
         with RunProgress(names, len(units), quiet=self.quiet, watch=watch) as progress:
-            for result in results:
-                if result.unit.source_id in seen:
-                    continue  # Ray ran a unit twice: its second part is dropped at commit
-                seen.add(result.unit.source_id)
-                self._note(result)
-                for part in result.parts:
-                    self._committer.add(part)
-                progress.advance(result)
-                self._check_budget()
-        self._committer.flush()
+            while units:
+                for result in self._results(specs, units, cluster):
+                    self._take(result, progress)
+                # The next wave reads what this one found from the catalog.
+                self._committer.flush()
+                units = self._waves.units()
+        self.report.long_videos = self._waves.counts.as_dict()
         if cluster is not None:
             self.report.engine_start_s = round(cluster.start_s, 2)
+
+    def _results(
+        self,
+        specs: list[WorkerSpec],
+        units: list[Unit],
+        cluster: Any,  # noqa: ANN401 - None when inline
+    ) -> Iterator[UnitResult]:
+        """Results of one wave, as they come; groups that no unit needs are left out."""
+        todo = {name for unit in units for name in unit.todo}
+        specs = [spec for spec in specs if any(s.name in todo for s in spec.stages)]
+        if cluster is None:
+            return run_inline(specs, units)
+        from curation.engine.ray_data import run_ray
+
+        return run_ray(cluster, specs, units, num_workers=self.config.run.num_workers)
+
+    def _take(self, result: UnitResult, progress: RunProgress) -> None:
+        if not self._waves.new(result):
+            return
+        through = self._waves.take(result)
+        self._note(result, through=through)
+        if result.unit.part is None:  # parts of a video wait for one another, not for the committer
+            for part in result.parts:
+                self._committer.add(part)
+        progress.advance(result, through=through)
+        self._check_budget()
 
     def finish(self) -> None:
         """Shard, account, record, tidy up."""
@@ -253,19 +283,21 @@ class _Job:
         )
         self.catalog.compact()
         self.storage.remove_tree(ATTEMPTS)
+        sweep_segments(self.storage, self.report.fingerprints.values(), self._waves.retried)
         self.report.account = take_account(self.catalog)
         self.report.wall_s = round(time.time() - self.started, 2)
         self.catalog.finish_run(self.run_id, self.report.as_dict())
         self.report.page = write_page(self.catalog, self.report.as_dict())
 
-    def _note(self, result: UnitResult) -> None:
+    def _note(self, result: UnitResult, *, through: bool) -> None:
         report = self.report
-        if report.first_video_s is None and result.error is None and not result.duplicate:
+        report.videos_run += through
+        good = through and result.error is None and not result.duplicate
+        if report.first_video_s is None and good:
             report.first_video_s = round(time.time() - self.started, 2)
-        report.videos_run += 1
         report.internal_errors += result.internal_errors
         report.video_s = round(report.video_s + (result.video_s or 0.0), 3)
-        if result.error:
+        if result.error and through:
             report.errors[result.error] = report.errors.get(result.error, 0) + 1
         for name, count in result.counts.items():
             total = report.stages[name]
@@ -300,7 +332,7 @@ def rejudge(out: str, config: CurateConfig) -> Account:
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
     with Lease(storage, run_id):
         catalog.start_run(run_id, "judge", config.model_dump(mode="json"), plan)
-        judge_catalog(catalog, plan.rules)
+        judge_catalog(catalog, plan)
         return take_account(catalog)
 
 

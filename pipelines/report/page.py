@@ -177,7 +177,7 @@ def _facts(
 
 def _notes(run: Mapping[str, Any]) -> list[str]:
     """What is worth knowing of the run beside its figures."""
-    notes = []
+    notes = list(run.get("fallbacks", []))
     if parts := run.get("recovered_parts"):
         notes.append(f"{words.plural(parts, 'part')} of an interrupted run taken over")
     if interrupted := run.get("interrupted"):

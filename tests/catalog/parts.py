@@ -78,6 +78,7 @@ def write_part(
         },
         "score": {"scores": [{"clip_id": c, "luma_mean": 0.5} for c in clips]},
         "cut": {"media": [{"clip_id": c, "media_path": f"media/{c}.mp4"} for c in clips]},
+        "retest": {"retests": [{"clip_id": c, "residual_cut": False} for c in clips]},
     }
     for stage in plan.stages:
         keys = {"source_id": source, "stage": stage.name, "run_id": run_id}

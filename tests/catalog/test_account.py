@@ -96,7 +96,7 @@ def test_a_span_that_is_too_long_is_noticed(root: Path) -> None:
 
 def test_seconds_covered_by_several_clips_count_once(tmp_path: Path) -> None:
     make_video(tmp_path / "in" / "v.mp4", [(6.0, 1)])
-    report = run(tmp_path / "in", tmp_path / "out", split={"max_s": 2.0, "stride_s": 0.5})
+    report = run(tmp_path / "in", tmp_path / "out", split={"max_s": 2.0, "overlap_s": 1.5})
     found = report.account
     assert report.balanced, found.imbalances
     total = query(tmp_path / "out", "SELECT sum(duration_s) s FROM clips")[0]["s"]

@@ -68,7 +68,7 @@ def test_another_split_and_back(again: tuple[Path, Path]) -> None:
     shards, seconds = shard_bytes(out), run(inputs, out).account.seconds
     report = run(inputs, out, split={"max_s": 1.5})
     assert report.balanced
-    assert stages_run(report) == dict.fromkeys(["split", "score", "cut"], NUM_VIDEOS)
+    assert stages_run(report) == dict.fromkeys(["split", "score", "cut", "retest"], NUM_VIDEOS)
     assert report.video_s == 0.0
     one_row_each(out)
     assert query(out, "SELECT max(duration_s) m FROM clips")[0]["m"] == pytest.approx(1.5)
@@ -87,7 +87,7 @@ def test_another_cut_keeps_everything_before_it(again: tuple[Path, Path]) -> Non
     inputs, out = again
     report = run(inputs, out, cut={"crf": 40})
     assert report.balanced
-    assert stages_run(report) == {"cut": NUM_VIDEOS}
+    assert stages_run(report) == {"cut": NUM_VIDEOS, "retest": NUM_VIDEOS}
     one_row_each(out)
     old, new = query(out, "SELECT count(*) n FROM raw_media GROUP BY fingerprint")
     assert old == new
@@ -104,7 +104,7 @@ def test_a_softer_rule_cuts_the_new_and_a_stricter_one_computes_nothing(
     kept = report.account.clips["kept"]
     assert report.balanced and 0 < kept < report.account.clips["total"]
     softer = run(inputs, out)
-    assert set(stages_run(softer)) == {"cut"}
+    assert set(stages_run(softer)) == {"cut", "retest"}
     assert softer.stages["cut"]["rows"] == softer.account.clips["total"] - kept
     assert softer.balanced and softer.account.clips["kept"] == softer.account.clips["total"]
     assert shard_bytes(out) == shard_bytes(given)
@@ -123,7 +123,7 @@ def test_another_score_cuts_what_is_newly_kept_in_the_same_run(tmp_path: Path) -
     assert first.account.clips["kept"] == 0
     second = run(tmp_path / "in", tmp_path / "out", **rules)
     assert second.balanced, second.account.imbalances
-    assert stages_run(second) == {"score": 2, "cut": 2}
+    assert stages_run(second) == {"score": 2, "cut": 2, "retest": 2}
     assert second.account.clips["kept"] == second.account.clips["total"] > 0
 
 
@@ -156,7 +156,7 @@ def test_a_new_video_adds_only_its_own_work(again: tuple[Path, Path], tmp_path: 
 def test_operational_settings_change_no_fingerprint(again: tuple[Path, Path]) -> None:
     inputs, out = again
     settings: dict[str, Any] = {
-        "signals": {"segment_frames": 64, "threads": 2, "batch_size": 3},
+        "signals": {"segment_frames": 100, "threads": 2, "batch_size": 3},
         "score": {"resources": {"num_cpus": 2.0}},
         "run": {"commit_rows": 1},
     }

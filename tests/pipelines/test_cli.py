@@ -73,14 +73,16 @@ def test_shots_json(dataset: Dataset) -> None:
     assert [s["start_frame"] for s in found["shots"]] == [0, 30, 76, 137, 187, 242]
     assert found["shots"][-1]["end_frame"] == 250
     assert found["shots"][1]["start_s"] == pytest.approx(1.2)
-    assert set(found["transitions"][0]) == {"start_frame", "end_frame", "kind", "confidence"}
+    assert set(found["transitions"][0]) == {
+        *("start_frame", "end_frame", "start_s", "end_s", "kind", "confidence")
+    }
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["shots", "nowhere.mp4"], "no such file"),
-        (["shots", "nowhere.mp4", "--detector", "magic"], "one of: adaptive"),
+        (["shots", "nowhere.mp4", "--detector", "magic"], "one of: auto"),
         (["status", "nowhere"], "no clipmill dataset"),
         (["curate", "x.mp4"], "--out"),
         (["curate", "x.mp4", "--out", "o", "splt.max_s=3"], "did you mean 'split'"),

@@ -129,7 +129,10 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     folder = tmp_path_factory.mktemp("sparse")
     write_video(folder / "long.mp4", num_frames=41, bright=255)  # 2 s, 2 s, one frame
     rows = [{"uri": "long.mp4"}]
-    rules = "{motion_per_s: {min: 0}, peak_motion_per_s: {max: 99, if_null: keep}}"
+    rules = (
+        "{motion_per_s: {min: 0}, peak_motion_per_s: {max: 99, if_null: keep},"
+        " residual_cut: {max: 1}}"
+    )
     return run(
         folder,
         rows,
@@ -156,7 +159,7 @@ def test_the_page_has_all_sections_and_figures(page: Page) -> None:
         *("balanced: yes", "engine: inline", "video s per second", "Wall time"),
         *("Sources", "Timeline", "In clips", "Kept", "In shards", "3 sources", "2 videos"),
         *("Library versions", "Configuration", "edge_trim_s: 0.2"),
-        *("probe", "signals", "split", "score", "cut"),
+        *("probe", "signals", "split", "score", "cut", "retest"),
     ):
         assert words_ in page.text
     assert re.search(r"Kept \d of \d", page.text)
