@@ -13,9 +13,10 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from curation.errors import PlanError
+from curation.errors import ConfigError, PlanError
 from curation.ids import json_digest
 from curation.judge import Rules
+from curation.models.registry import MODELS_DIR_VARIABLE, how_to_get
 from curation.schema import FIXED_TABLES, STRING, VIRTUAL, with_keys
 from curation.stage import Stage
 
@@ -89,6 +90,25 @@ class Plan:
                 known.setdefault(column.name, column)
         self.rules.check({name: c.type for name, c in known.items()})
         return pa.schema([pa.field(c.name, c.type) for c in known.values()])
+
+    def require_models(self) -> None:
+        """Ask for every stage's weights before any work.
+
+        Raises:
+            ConfigError: Naming all that is missing, who wants it, and how to get it.
+        """
+        missing = [(stage.name, weights) for stage in self.stages for weights in stage.missing()]
+        if not missing:
+            return
+        wanted = "; ".join(f"{w.name} ({w.file}) for {stage}" for stage, w in missing)
+        gets = list(dict.fromkeys(how_to_get(w) for _, w in missing))
+        files = ", ".join(dict.fromkeys(w.file for _, w in missing))
+        raise ConfigError(
+            f"weights are not on this machine: {wanted}",
+            mend=f"{' && '.join(gets)}; or put {files} in the folder that"
+            f" {MODELS_DIR_VARIABLE} names; or leave the scores null with"
+            f" {' '.join(dict.fromkeys(f'{stage}.if_missing=null' for stage, _ in missing))}",
+        )
 
     def columns(self) -> dict[str, Column]:
         """Every column a stage may read, by name."""

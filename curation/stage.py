@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from curation.models.weights import Weights
 from curation.storage import Storage
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class Stage(BaseModel, ABC):
     def model_checksums(self) -> dict[str, str]:
         """sha256 of every weight file the stage loads; part of its fingerprint."""
         return {}
+
+    def missing(self) -> list[Weights]:
+        """Weights that are not on this machine, and without which a run must not start."""
+        return []
 
     def fallbacks(self) -> list[str]:
         """What runs in place of something asked for that this machine lacks, in words."""

