@@ -135,7 +135,7 @@ def sql(
 def judge(out: Root, settings: Keys = None, as_json: Json = False) -> None:
     """Judge again with other thresholds: seconds, no pixels. `curate` then cuts what is new."""
     from pipelines import summary
-    from pipelines.curate import rejudge
+    from pipelines.redo import rejudge
 
     account = rejudge(out, _stored(out, settings))
     _show(account.as_dict(), lambda console: summary.print_account(account, console), as_json)
@@ -151,8 +151,8 @@ def shard(out: Root, settings: Keys = None, as_json: Json = False) -> None:
     """Pack the kept clips into WebDataset tars, and index them."""
     from dataclasses import asdict
 
-    from pipelines.curate import reshard
     from pipelines.progress import byte_progress
+    from pipelines.redo import reshard
 
     with byte_progress("packing", quiet=as_json) as advance:
         report = reshard(out, _stored(out, settings), advance)
@@ -243,7 +243,7 @@ def _stored(out: str, settings: list[str] | None) -> Any:  # noqa: ANN401 - a Cu
     """The dataset's own config with overrides."""
     from curation.catalog.catalog import Catalog
     from pipelines.config import load_config
-    from pipelines.curate import stored_config
+    from pipelines.redo import stored_config
 
     return load_config(None, settings, base=stored_config(Catalog.open(out)))
 

@@ -1,4 +1,4 @@
-"""The main job: sources to shards, one phase after the other, and the report of the run.
+"""The main job: sources to shards, one phase after the other.
 
     register -> judge what is there -> (probe signals split score cut) on what is pending
              -> judge -> shard -> account
@@ -9,16 +9,14 @@ configuration: a run brings every known source to it, and computes only what tha
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.catalog.account import Account, take_account
+from curation.catalog.account import take_account
 from curation.catalog.catalog import Catalog
 from curation.catalog.commit import Committer
 from curation.catalog.lease import Lease
@@ -34,70 +32,15 @@ from curation.engine.waves import Waves
 from curation.errors import BudgetError, ConfigError
 from curation.plan import Plan
 from curation.shards.samples import kept_samples
-from curation.shards.writer import ShardReport, write_shards
+from curation.shards.writer import write_shards
 from curation.storage import Storage
 from pipelines.config import CurateConfig
 from pipelines.progress import RunProgress
 from pipelines.report.page import write_page
+from pipelines.run_report import RunReport, new_run_id
 from pipelines.sources import as_table, expand
 
 SOURCE_BATCH = 10_000
-
-
-@dataclass(kw_only=True)
-class RunReport:
-    """What one run did; the account covers the whole root.
-
-    Attributes:
-        run_id: Its id.
-        root: The dataset root.
-        engine: ``ray`` or ``inline``.
-        account: The root's totals after the run.
-        stages: Per stage: rows, failed clips, busy seconds, units run, units reused.
-        errors: Code -> number of units that ended with it in this run.
-        internal_errors: Unexpected failures of units and clips, counted against the budget.
-        videos_run: Units worked on.
-        video_s: Seconds of video decoded in this run.
-        long_videos: What was divided, see ``WaveCounts``; empty without work.
-        recovered_parts: Parts that an earlier, killed run had left.
-        interrupted: Sources in work when an earlier run was ended from outside.
-        fallbacks: What ran in place of something this machine lacks.
-        first_video_s: Command start to first finished video; None without work.
-        engine_start_s: Time Ray took to start; 0 inline.
-        wall_s: The whole run.
-        shards: What sharding did.
-        fingerprints: Stage -> fingerprint.
-        page: Path or URL of the report page.
-    """
-
-    run_id: str
-    root: str
-    engine: str
-    account: Account = field(default_factory=Account)
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=dict)
-    internal_errors: int = 0
-    videos_run: int = 0
-    video_s: float = 0.0
-    long_videos: dict[str, int] = field(default_factory=dict)
-    recovered_parts: int = 0
-    interrupted: list[str] = field(default_factory=list)
-    fallbacks: list[str] = field(default_factory=list)
-    first_video_s: float | None = None
-    engine_start_s: float = 0.0
-    wall_s: float = 0.0
-    shards: ShardReport | None = None
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    page: str = ""
-
-    @property
-    def balanced(self) -> bool:
-        """True when everything the root was given is accounted for."""
-        return self.account.balanced
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"balanced": self.balanced}
 
 
 def curate(
@@ -155,7 +98,7 @@ class _Job:
         self.plan: Plan = config.plan()
         self.storage = Storage(out)
         self.catalog = Catalog(self.storage)
-        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+        self.run_id = new_run_id()
         self.report = RunReport(run_id=self.run_id, root=self.storage.url, engine=config.run.engine)
         self._waves = Waves()
         self._committer = Committer(
@@ -267,7 +210,7 @@ class _Job:
         if not self._waves.new(result):
             return
         through = self._waves.take(result)
-        self._note(result, through=through)
+        self.report.note(result, through=through, at_s=time.time() - self.started)
         if result.unit.part is None:  # parts of a video wait for one another, not for the committer
             for part in result.parts:
                 self._committer.add(part)
@@ -289,22 +232,6 @@ class _Job:
         self.catalog.finish_run(self.run_id, self.report.as_dict())
         self.report.page = write_page(self.catalog, self.report.as_dict())
 
-    def _note(self, result: UnitResult, *, through: bool) -> None:
-        report = self.report
-        report.videos_run += through
-        good = through and result.error is None and not result.duplicate
-        if report.first_video_s is None and good:
-            report.first_video_s = round(time.time() - self.started, 2)
-        report.internal_errors += result.internal_errors
-        report.video_s = round(report.video_s + (result.video_s or 0.0), 3)
-        if result.error and through:
-            report.errors[result.error] = report.errors.get(result.error, 0) + 1
-        for name, count in result.counts.items():
-            total = report.stages[name]
-            total["rows"] += count.rows
-            total["failed"] += count.failed
-            total["busy_s"] = round(total["busy_s"] + count.busy_s, 4)
-
     def _check_budget(self) -> None:
         bugs = self.report.internal_errors
         budget = self.config.run.max_internal_errors
@@ -315,41 +242,3 @@ class _Job:
                 where=self.storage.url,
                 mend="look at the view errors (`clipmill sql`); the next run goes on from here",
             )
-
-
-def rejudge(out: str, config: CurateConfig) -> Account:
-    """Judge a dataset anew with a configuration's rules; no pixels.
-
-    Newly kept clips have no media yet and count as uncut until the next ``curate``.
-    """
-    storage = Storage(out)
-    catalog = Catalog.open(out)
-    # Only the rules may differ: another split or scorer would need a run.
-    own = stored_config(catalog) | {"judge": config.judge.model_dump(mode="json")}
-    config = CurateConfig.model_validate(own)
-    plan = config.plan()
-    plan.check()
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
-    with Lease(storage, run_id):
-        catalog.start_run(run_id, "judge", config.model_dump(mode="json"), plan)
-        judge_catalog(catalog, plan)
-        return take_account(catalog)
-
-
-def reshard(
-    out: str, config: CurateConfig, on_sample: Callable[[int], None] = lambda _: None
-) -> ShardReport:
-    """Bring the shards of a dataset to its current verdicts."""
-    storage = Storage(out)
-    catalog = Catalog.open(out)
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
-    with Lease(storage, run_id):
-        return write_shards(
-            storage, lambda: kept_samples(catalog, config.shard.seed), config.shard, on_sample
-        )
-
-
-def stored_config(catalog: Catalog) -> dict[str, Any]:
-    """The configuration of the latest run, to be changed key by key."""
-    run = catalog.last_run()
-    return dict(run["config"]) if run else {}

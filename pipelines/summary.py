@@ -15,7 +15,7 @@ from rich.table import Table
 from curation.catalog.account import Account
 from curation.stages.signals import NO_TRANSNET
 from pipelines.config import CurateConfig
-from pipelines.curate import RunReport
+from pipelines.run_report import RunReport
 
 MAX_ROWS = 200
 CELL_CHARS = 60

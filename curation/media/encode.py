@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import av.error
+import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
@@ -118,22 +119,9 @@ def encode_span(
         filters = FrameFilters(fit.deinterlace, fit.crop)
         track = _Track.of((start_pts, end_pts), unit, fit, fps)
         shown = _times(filters(inside), track, (start_pts, end_pts), unit, fit)
-        try:
-            with open_mp4(target) as out:
-                encoder = add_encoder(
-                    out,
-                    settings,
-                    size_px=fit.size_px,
-                    rate=track.rate,
-                    unit=track.unit,
-                    tags=BT709 if fit.tonemap else _tags(stream),
-                )
-                sound = SoundTrack(out, samples) if samples is not None else None
-                fitted = _fitted(shown, Fitter(fit, settings.pix_fmt))
-                stats = _encode(out, encoder, fitted, track, sound)
-        except (av.error.FFmpegError, ValueError) as exc:
-            raise MediaError(ErrorCode.ENCODE_FAILED, f"{type(exc).__name__}: {exc}") from exc
-        codec = encoder.codec_context.codec.canonical_name
+        stats, codec = _write(
+            target, shown, track, samples, source=stream, fit=fit, settings=settings
+        )
     if stats.num_frames == 0:
         raise MediaError(ErrorCode.DECODE_FAILED, "no frame of the clip decodes")
     return Written(
@@ -148,6 +136,35 @@ def encode_span(
         max_gop_frames=stats.max_gop_frames,
         deinterlaced=filters.deinterlacing,
     )
+
+
+def _write(
+    target: Path,
+    shown: Iterable[tuple[int, VideoFrame]],
+    track: _Track,
+    samples: np.ndarray | None,
+    *,
+    source: VideoStream,
+    fit: Fit,
+    settings: EncodeSettings,
+) -> tuple[_Stats, str]:
+    """Fit, encode and mux; returns the counts and the codec's canonical name."""
+    try:
+        with open_mp4(target) as out:
+            encoder = add_encoder(
+                out,
+                settings,
+                size_px=fit.size_px,
+                rate=track.rate,
+                unit=track.unit,
+                tags=BT709 if fit.tonemap else _tags(source),
+            )
+            sound = SoundTrack(out, samples) if samples is not None else None
+            fitted = _fitted(shown, Fitter(fit, settings.pix_fmt))
+            stats = _encode(out, encoder, fitted, track, sound)
+    except (av.error.FFmpegError, ValueError) as exc:
+        raise MediaError(ErrorCode.ENCODE_FAILED, f"{type(exc).__name__}: {exc}") from exc
+    return stats, encoder.codec_context.codec.canonical_name
 
 
 class _Counted:

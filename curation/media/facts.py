@@ -22,48 +22,57 @@ FIELD_ORDERS_INTERLACED = {2, 3, 4, 5}
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFacts:
-    """Facts of one video file; sizes are as displayed, after rotation.
+class StreamFacts:
+    """What a stream's packets are as they stand; sizes are as displayed, after rotation.
 
     Attributes:
-        container: FFmpeg's name of the container format.
         codec: Codec name.
         width_px: Displayed width of the stored pixels, after rotation.
         height_px: Displayed height, after rotation.
         sample_aspect_ratio: Width of a pixel over its height, after rotation; 1.0 is square.
         rotation_deg: Clockwise turn that the display has to apply: 0, 90, 180 or 270.
         pix_fmt: FFmpeg's pixel format.
-        bit_depth: Bits of the first component.
         has_alpha: True when an alpha plane is stored or announced.
-        avg_fps: Average frame rate of the header, null when unknown.
-        base_fps: Lowest rate that can express all timestamps; differs from ``avg_fps`` on VFR.
-        declared_duration_s: Length that the header promises, null when unknown.
-        time_base: Seconds per pts unit, ``"num/den"``.
-        interlaced: True when the header or the first frames say so.
-        transfer: Transfer characteristic; ``pq`` and ``hlg`` are HDR.
-        is_hdr: True for ``pq`` and ``hlg``.
+        is_hdr: True for the transfers ``pq`` and ``hlg``.
         full_range: True when luma uses 0-255.
-        num_audio_streams: Number of audio streams.
-        bit_rate_bps: Of the container, null when unknown.
+        interlaced: True when the header or the first frames say so.
     """
 
-    container: str
     codec: str
     width_px: int
     height_px: int
     sample_aspect_ratio: float
     rotation_deg: int
     pix_fmt: str
-    bit_depth: int
     has_alpha: bool
+    is_hdr: bool
+    full_range: bool
+    interlaced: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFacts(StreamFacts):
+    """Facts of one video file: those of its stream, and these.
+
+    Attributes:
+        container: FFmpeg's name of the container format.
+        bit_depth: Bits of the first component.
+        avg_fps: Average frame rate of the header, null when unknown.
+        base_fps: Lowest rate that can express all timestamps; differs from ``avg_fps`` on VFR.
+        declared_duration_s: Length that the header promises, null when unknown.
+        time_base: Seconds per pts unit, ``"num/den"``.
+        transfer: Transfer characteristic; ``pq`` and ``hlg`` are HDR.
+        num_audio_streams: Number of audio streams.
+        bit_rate_bps: Of the container, null when unknown.
+    """
+
+    container: str
+    bit_depth: int
     avg_fps: float | None
     base_fps: float | None
     declared_duration_s: float | None
     time_base: str
-    interlaced: bool
     transfer: str | None
-    is_hdr: bool
-    full_range: bool
     num_audio_streams: int
     bit_rate_bps: int | None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Literal
 
+from curation.media.facts import StreamFacts
 from curation.media.fit import Fit, output_size
 
 PixelReason = Literal[
@@ -22,22 +22,6 @@ PixelReason = Literal[
     "letterbox",  # has bars to crop
 ]
 """Why a clip has to be re-encoded whatever its keyframes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamFacts:
-    """What has to be known of the source; sizes as displayed, after rotation."""
-
-    codec: str
-    width_px: int
-    height_px: int
-    sample_aspect_ratio: float
-    rotation_deg: int
-    pix_fmt: str
-    has_alpha: bool
-    is_hdr: bool
-    full_range: bool
-    interlaced: bool
 
 
 def needs_pixels(

@@ -28,13 +28,15 @@ from curation.media.copy import copy_exactly, copy_span
 from curation.media.decode import open_video, walk_frames
 from curation.media.encode import Written, encode_span
 from curation.media.encoders import EncoderName, EncodeSettings
+from curation.media.facts import StreamFacts
 from curation.media.fit import Fit, output_size
-from curation.media.mode import StreamFacts, needs_pixels
+from curation.media.mode import needs_pixels
 from curation.media.nvenc import MIN_SIZE_PX, choose_encoder
 from curation.schema import BOOL, FLOAT64, INT32, INT64, STRING, schema
-from curation.stage import Failure, Grain, Output, Stage, StageContext
+from curation.stage import Grain, Output, Stage, StageContext
 from curation.stages.cut_rows import MEDIA, Made
 from curation.stages.cut_settings import check_cut
+from curation.stages.each_clip import each_clip
 
 CopyCodec = Literal["h264", "hevc", "av1", "vp9", "mpeg4"]
 
@@ -128,14 +130,7 @@ class Cut(Stage):
     def process(self, batch: pa.Table) -> Iterator[Output]:
         """Cut clips one by one; one that fails does not stop the others."""
         assert self._context is not None
-        for row in batch.to_pylist():
-            try:
-                media = self._cut(row, self._context)
-            except MediaError as exc:
-                yield Failure(clip_id=row["clip_id"], code=exc.code, message=exc.message)
-                continue
-            self._context.beat()
-            yield "media", pa.Table.from_pylist([media], schema=self.adds["media"])
+        yield from each_clip(batch, self._cut, self._context, self.adds)
 
     def _cut(self, row: dict[str, Any], context: StageContext) -> dict[str, Any]:
         if row["is_hdr"] and self.hdr == "fail":

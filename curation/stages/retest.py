@@ -18,13 +18,14 @@ from pydantic import Field, PrivateAttr
 
 from curation.errors import ErrorCode, MediaError
 from curation.models.lazy import LazyTransNet
-from curation.models.registry import TRANSNET_V2, file_sha256, find_weights
+from curation.models.registry import TRANSNET_V2, file_sha256, find_weights, require_weights
 from curation.schema import BOOL, FLOAT64, INT32, STRING, schema
 from curation.signals.changes import ChangeMeter, TransNetMode
 from curation.signals.recheck import transitions_inside
 from curation.signals.shotnet import WEIGHTS_PATH, ShotNet
 from curation.signals.transitions import ShotSettings
-from curation.stage import Failure, Grain, Output, Stage, StageContext
+from curation.stage import Grain, Output, Stage, StageContext
+from curation.stages.each_clip import each_clip
 
 
 class Retest(Stage):
@@ -62,20 +63,13 @@ class Retest(Stage):
         """The networks that run."""
         sums = {"shotnet": file_sha256(WEIGHTS_PATH)}
         if self.transnet != "off" and find_weights(TRANSNET_V2) is not None:
-            sums["transnet_v2"] = TRANSNET_V2.sha256
+            sums["transnet_v2"] = file_sha256(require_weights(TRANSNET_V2))
         return sums
 
     def process(self, batch: pa.Table) -> Iterator[Output]:
         """Look through clips one by one."""
         assert self._context is not None
-        for row in batch.to_pylist():
-            try:
-                found = self._look(row, self._context)
-            except MediaError as exc:
-                yield Failure(clip_id=row["clip_id"], code=exc.code, message=exc.message)
-                continue
-            self._context.beat()
-            yield "retests", pa.Table.from_pylist([found], schema=self.adds["retests"])
+        yield from each_clip(batch, self._look, self._context, self.adds)
 
     def _look(self, row: dict[str, Any], context: StageContext) -> dict[str, Any]:
         assert self._net is not None

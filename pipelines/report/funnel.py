@@ -20,6 +20,7 @@ from curation.catalog.views import Views
 from curation.shards.writer import INDEX
 from pipelines.report.words import plural, size
 
+RowKind = Literal["step", "loss", "reason"]
 MAX_REASONS = 40
 """Reasons listed one by one; a user's own stages may invent any number of codes."""
 
@@ -75,7 +76,7 @@ class Row:
     """
 
     label: str
-    kind: Literal["step", "loss", "reason"]
+    kind: RowKind
     seconds: float | None = None
     seconds_share: float = 0.0
     count: str = ""
@@ -153,14 +154,14 @@ def draw_funnel(
     funnel = _Funnel(seconds["total"], videos["total"], clips["total"])
     rows = funnel.sources(videos, seconds, lost_s)
     rows += funnel.timeline(decoded, spans)
-    rows.append(funnel.clips("In clips", "step", clips["total"], in_clips_s))
+    rows.append(funnel.row("In clips", "step", clips["total"], "clip", in_clips_s))
     rows += funnel.lost("Rejected", "rejected", clips["rejected"], rejected_s, reasons)
     rows += funnel.lost("Failed", "failed", clips["failed"], failed_clips_s, reasons)
     if clips["unjudged"]:
-        rows.append(funnel.clips("Not judged", "loss", clips["unjudged"], None))
-    rows.append(funnel.clips("Kept", "step", clips["kept"], seconds["kept"]))
+        rows.append(funnel.row("Not judged", "loss", clips["unjudged"], "clip", None))
+    rows.append(funnel.row("Kept", "step", clips["kept"], "clip", seconds["kept"]))
     if clips["uncut"]:
-        rows.append(funnel.clips("Not cut yet", "loss", clips["uncut"], None))
+        rows.append(funnel.row("Not cut yet", "loss", clips["uncut"], "clip", None))
     rows.append(funnel.shards(shards, clips["kept"]))
     return rows
 
@@ -175,7 +176,33 @@ class _Funnel:
     """
 
     def __init__(self, total_s: float, num_sources: int, num_clips: int) -> None:
-        self._total_s, self._num_sources, self._num_clips = total_s, num_sources, num_clips
+        self._total_s = total_s
+        self._wholes = {"source": num_sources, "video": num_sources}
+        self._wholes |= {"clip": num_clips, "sample": num_clips}
+
+    def row(
+        self,
+        label: str,
+        kind: RowKind,
+        count: int,
+        noun: str,
+        seconds: float | None,
+        *,
+        note: str = "",
+        code: str = "",
+    ) -> Row:
+        """One row; things of a noun without a scale (spans) get no bar of their count."""
+        return Row(
+            label=label,
+            kind=kind,
+            seconds=seconds,
+            seconds_share=_share(seconds, self._total_s),
+            count=plural(count, noun),
+            count_share=_share(count, self._wholes.get(noun, 0)),
+            note=note,
+            code=code,
+            files=noun in ("source", "video"),
+        )
 
     def sources(
         self, videos: Mapping[str, int], seconds: Mapping[str, Any] | None, lost_s: float
@@ -184,58 +211,30 @@ class _Funnel:
         unknown = seconds["unknown_videos"] if seconds else 0
         note = f"and {plural(unknown, 'source')} of unknown length" if unknown else ""
         total_s = seconds["total"] if seconds else None
-        rows = [self._files("Sources", "step", videos["total"], total_s, note=note)]
+        rows = [self.row("Sources", "step", videos["total"], "source", total_s, note=note)]
         if videos["failed"]:
             known = lost_s if unknown < videos["failed"] else None
             note = f"{unknown:,} of unknown length" if unknown else ""
-            rows.append(self._files("Failed", "loss", videos["failed"], known, note=note))
+            rows.append(self.row("Failed", "loss", videos["failed"], "source", known, note=note))
         if videos["duplicates"]:
-            note = "the same bytes as another source"
-            rows.append(self._files("Duplicates", "loss", videos["duplicates"], None, note=note))
+            count, note = videos["duplicates"], "the same bytes as another source"
+            rows.append(self.row("Duplicates", "loss", count, "source", None, note=note))
         if videos["pending"]:
+            count = videos["pending"]
             note = "neither done nor failed: the next run goes on with them"
-            rows.append(self._files("Pending", "loss", videos["pending"], None, note=note))
+            rows.append(self.row("Pending", "loss", count, "source", None, note=note))
         return rows
 
     def timeline(self, decoded: Mapping[str, Any], spans: list[dict[str, Any]]) -> list[Row]:
         """What was decoded, and the spans of it that became no clip."""
-        rows = [self._files("Timeline", "step", decoded["n"], decoded["seconds"], noun="video")]
+        rows = [self.row("Timeline", "step", decoded["n"], "video", decoded["seconds"])]
         for span in spans[:MAX_REASONS]:
-            reason = str(span["reason"])
+            reason, count, lost_s = str(span["reason"]), span["n"], span["seconds"]
+            note = SPAN_WORDS.get(reason, "")
             rows.append(
-                Row(
-                    label=reason.replace("_", " ").capitalize(),
-                    kind="loss",
-                    seconds=span["seconds"],
-                    seconds_share=_share(span["seconds"], self._total_s),
-                    count=plural(span["n"], "span"),
-                    note=SPAN_WORDS.get(reason, ""),
-                    code=reason,
-                )
+                self.row(_words(reason), "loss", count, "span", lost_s, note=note, code=reason)
             )
         return rows
-
-    def clips(
-        self,
-        label: str,
-        kind: Literal["step", "loss", "reason"],
-        count: int,
-        seconds: float | None,
-        *,
-        note: str = "",
-        code: str = "",
-    ) -> Row:
-        """A row that counts clips."""
-        return Row(
-            label=label,
-            kind=kind,
-            seconds=seconds,
-            seconds_share=_share(seconds, self._total_s),
-            count=plural(count, "clip"),
-            count_share=_share(count, self._num_clips),
-            note=note,
-            code=code,
-        )
 
     def lost(
         self,
@@ -251,10 +250,10 @@ class _Funnel:
         mine = [r for r in reasons if r.verdict == verdict]
         several = sum(r.num_clips for r in mine) > count
         note = "a clip counts under each of its reasons" if several else ""
-        rows = [self.clips(label, "loss", count, seconds, note=note)]
+        rows = [self.row(label, "loss", count, "clip", seconds, note=note)]
         for r in mine[:MAX_REASONS]:
-            words = r.reason.replace("_", " ").capitalize()
-            rows.append(self.clips(words, "reason", r.num_clips, r.seconds, code=r.reason))
+            label = _words(r.reason)
+            rows.append(self.row(label, "reason", r.num_clips, "clip", r.seconds, code=r.reason))
         return rows
 
     def shards(self, shards: ShardTotals, num_kept: int) -> Row:
@@ -262,36 +261,13 @@ class _Funnel:
         note = f"{plural(shards.num_shards, 'shard')}, {size(shards.num_bytes)}"
         if shards.num_samples != num_kept:
             note += "; the verdicts have changed since the shards were written"
-        return Row(
-            label="In shards",
-            kind="step",
-            seconds=shards.seconds,
-            seconds_share=_share(shards.seconds, self._total_s),
-            count=plural(shards.num_samples, "sample"),
-            count_share=_share(shards.num_samples, self._num_clips),
-            note=note,
-        )
+        count = shards.num_samples
+        return self.row("In shards", "step", count, "sample", shards.seconds, note=note)
 
-    def _files(
-        self,
-        label: str,
-        kind: Literal["step", "loss"],
-        count: int,
-        seconds: float | None,
-        *,
-        note: str = "",
-        noun: str = "source",
-    ) -> Row:
-        return Row(
-            label=label,
-            kind=kind,
-            seconds=seconds,
-            seconds_share=_share(seconds, self._total_s),
-            count=plural(count, noun),
-            count_share=_share(count, self._num_sources),
-            note=note,
-            files=True,
-        )
+
+def _words(code: str) -> str:
+    """A reason as a label."""
+    return code.replace("_", " ").capitalize()
 
 
 def _share(value: float | None, whole: float) -> float:

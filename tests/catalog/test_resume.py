@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.curate import RunReport
+from pipelines.run_report import RunReport
 from tests.faults.helpers import dump, make_video, make_videos, query, run, shard_bytes
 
 NUM_VIDEOS = 3

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.curate import RunReport
+from pipelines.run_report import RunReport
 from tests.faults.helpers import make_video, make_videos, query, run, shard_bytes
 
 STRICT: dict[str, Any] = {"judge": {"rules": {"luma_mean": {"min": 0.99}}}}

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.curate import RunReport
+from pipelines.run_report import RunReport
 from tests.faults.helpers import REPO, run
 
 NUM_CPUS = 1

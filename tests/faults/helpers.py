@@ -17,7 +17,8 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
 from curation.storage import Storage
 from pipelines.config import CurateConfig
-from pipelines.curate import RunReport, curate
+from pipelines.curate import curate
+from pipelines.run_report import RunReport
 
 REPO = Path(__file__).resolve().parents[2]
 VOLATILE = {"busy_s", "run_id", "recorded_at"}

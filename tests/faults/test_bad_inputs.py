@@ -14,7 +14,7 @@ from curation.engine.attempts import EXIT_MEMORY
 from curation.engine.parts import PARTS
 from curation.engine.unit import Limits
 from pipelines.config import RunSettings
-from pipelines.curate import RunReport
+from pipelines.run_report import RunReport
 from tests.faults.cluster import run_ray
 from tests.faults.helpers import make_video, query, run, shard_bytes
 from tests.faults.kill_run import finish, start

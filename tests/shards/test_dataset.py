@@ -18,7 +18,7 @@ from curation.shards.samples import kept_samples
 from curation.shards.verify import Verification, verify_shards
 from curation.shards.writer import INDEX, order_key, read_index
 from curation.storage import Storage, host_name
-from pipelines.curate import rejudge
+from pipelines.redo import rejudge
 from tests.faults.helpers import catalog_of, make_videos, query, run, settings
 
 CAPTION = "a caption of «v0»"
