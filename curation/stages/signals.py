@@ -128,7 +128,7 @@ class Signals(Stage):
         """The shot network's file, and TransNetV2's where it runs."""
         sums = {"shotnet": file_sha256(WEIGHTS_PATH)}
         if self.transnet_state() in ("ambiguous", "everywhere"):
-            sums["transnet_v2"] = TRANSNET_V2.sha256
+            sums["transnet_v2"] = file_sha256(require_weights(TRANSNET_V2))
         return sums
 
     def fallbacks(self) -> list[str]:
