@@ -2,8 +2,8 @@
 
 Work is done in blocks of 50 frames on a grid from frame 0 of the video, so that a pass that begins
 at any block (with one block before and after as context) gives the same numbers. The shot network
-runs on every block. TransNetV2, many times dearer, runs on blocks where the shot network sees
-anything at all, or everywhere, or nowhere.
+runs on every block. TransNetV2, many times dearer, runs on blocks where the shot network is in
+doubt about what TransNetV2 can settle, or everywhere, or nowhere.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ TransNetMode = Literal["ambiguous", "everywhere", "off"]
 BLOCK_FRAMES = 50
 """TransNetV2's stride; half its window reaches into either neighbour block."""
 MARGIN_FRAMES = 25
-GATE = 0.02
-"""Probability of any transition from which a block counts as ambiguous. TransNetV2 judges it when
-a frame in it, or within ``GATE_REACH`` of it, gets there."""
-GATE_REACH = 10
+GATE_CUT = 0.05
+GATE_DISSOLVE = 0.1
+"""Probabilities from which a frame can be part of a transition by ``auto``: it asks from 0.1 in
+all, of which a cut has at least half, and is never surer of a dissolve than the shot network."""
+SURE = 0.9
+"""Probability of a cut from which ``auto`` takes the shot network's word."""
+SURE_REACH = 2
+"""Frames beside a sure cut that are part of it."""
+GATE_REACH = 3
+"""TransNetV2 judges a block when a frame in it, or so many frames from it, is in doubt."""
 SHARE_REACH = 16
 SHARE_CHANGE = 0.04
 """A spot has changed when its mean colour is this far (0-1) from what it was 32 frames earlier."""
@@ -109,15 +115,26 @@ class ChangeMeter:
         out = np.full((size, len(COLUMNS)), np.nan, np.float32)
         out[:, :4] = odds[here : here + size, 1:]
         out[:, 6] = _change_share(kept.small[lo:hi])[here : here + size]
-        around = odds[max(0, here - GATE_REACH) : here + size + GATE_REACH]
+        around = slice(max(0, here - GATE_REACH), here + size + GATE_REACH)
         if self.transnet is not None and (
-            self.mode == "everywhere" or float((1 - around[:, 0]).max()) >= GATE
+            self.mode == "everywhere" or _in_doubt(odds)[around].any()
         ):
             thumbs = np.concatenate([b.thumbs for b in near])
             window = np.arange(-MARGIN_FRAMES, BLOCK_FRAMES + MARGIN_FRAMES) + start - first
             heads = self.transnet.windows(thumbs[window.clip(0, len(thumbs) - 1)][None])
             out[:, 4:6] = np.stack(heads)[:, 0, MARGIN_FRAMES : MARGIN_FRAMES + size].T
         return out
+
+
+def _in_doubt(odds: np.ndarray) -> np.ndarray:
+    """Frames, bool [n], that may be a dissolve or an unsure cut, from float [n, 5] probabilities.
+
+    Wipes and fades are not TransNetV2's to settle, nor are cuts that the shot network is sure of.
+    """
+    cut, dissolve = odds[:, 1], odds[:, 2]
+    near = np.convolve(cut >= SURE, np.ones(2 * SURE_REACH + 1), "full")
+    sure = near[SURE_REACH : SURE_REACH + len(cut)] > 0
+    return ((cut >= GATE_CUT) | (dissolve >= GATE_DISSOLVE)) & ~sure
 
 
 def _change_share(small: np.ndarray) -> np.ndarray:

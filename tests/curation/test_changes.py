@@ -7,7 +7,13 @@ import pytest
 
 from curation.models.lazy import LazyTransNet
 from curation.models.registry import TRANSNET_V2, find_weights
-from curation.signals.changes import BLOCK_FRAMES, COLUMNS, ChangeMeter, TransNetMode
+from curation.signals.changes import (
+    BLOCK_FRAMES,
+    COLUMNS,
+    ChangeMeter,
+    TransNetMode,
+    _in_doubt,  # pyright: ignore[reportPrivateUsage]
+)
 from curation.signals.shotnet import ShotNet
 from tests.media import Camera
 
@@ -71,13 +77,30 @@ def test_any_block_is_a_place_to_start(thumbs: np.ndarray) -> None:
 
 
 @needs_transnet
-def test_transnet_runs_where_something_is_seen(thumbs: np.ndarray) -> None:
+def test_transnet_runs_where_there_is_doubt(thumbs: np.ndarray) -> None:
+    """Sure cuts ask nobody, a dissolve does, and answers are those of a full run."""
+    late = Camera(pan_per_s=0.2, seed=11).shoot(48, 27, np.arange(80) / 25)
+    early, mix = thumbs[-1:].astype(float), np.linspace(0, 1, 20)[:, None, None, None]
+    blend = ((1 - mix) * early + mix * np.stack(late[:20])).astype(np.uint8)
+    film = np.concatenate([thumbs, blend, np.stack(late[20:])])
     everywhere, ambiguous = CountingNet(), CountingNet()
-    full = measure(thumbs, "everywhere", everywhere)
-    some = measure(thumbs, "ambiguous", ambiguous)
-    assert everywhere.num_windows == len(thumbs) / BLOCK_FRAMES
-    assert 2 <= ambiguous.num_windows < everywhere.num_windows
+    full = measure(film, "everywhere", everywhere)
+    some = measure(film, "ambiguous", ambiguous)
+    assert everywhere.num_windows == -(-len(film) // BLOCK_FRAMES)
+    assert 1 <= ambiguous.num_windows <= 3
     assert np.array_equal(some[:, [0, 1, 2, 3, 6]], full[:, [0, 1, 2, 3, 6]])
     asked = ~np.isnan(some[:, 4])
-    assert asked[200:].all()
+    assert asked[300:320].all() and not asked[:200].any()
     assert np.array_equal(some[asked], full[asked])
+
+
+def test_doubt_is_about_cuts_and_dissolves() -> None:
+    """A sure cut, a wipe and a fade ask nobody; videos of any length are taken."""
+    odds = np.zeros((40, 5))
+    odds[10, 1], odds[9, 1] = 0.97, 0.2  # a sure cut and its neighbour
+    odds[20:24, 3], odds[25:29, 4] = 0.9, 0.9  # a fade, a wipe
+    assert not _in_doubt(odds).any()
+    odds[15, 1], odds[35:38, 2] = 0.2, 0.3
+    assert np.flatnonzero(_in_doubt(odds)).tolist() == [15, 35, 36, 37]
+    for num in range(1, 4):
+        assert len(_in_doubt(odds[:num])) == num
