@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from curation.errors import ClipmillError
+from pipelines.models_cli import app as models_app
 
 OK, UNBALANCED, REFUSED = 0, 1, 2
 
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Raw video in, an audited video-text dataset out.",
 )
+
+app.add_typer(models_app, name="models")
 
 Root = Annotated[str, typer.Argument(metavar="OUT", help="Dataset root (path or URL).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

