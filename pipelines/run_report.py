@@ -65,7 +65,8 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"balanced": self.balanced}
+        costs = {name: asdict(cost) for name, cost in self.economics().items()}
+        return asdict(self) | {"balanced": self.balanced, "economics": costs}
 
     def note(self, result: UnitResult, *, through: bool, at_s: float) -> None:
         """Count the result of one unit.
@@ -88,6 +89,39 @@ class RunReport:
             total["rows"] += count.rows
             total["failed"] += count.failed
             total["busy_s"] = round(total["busy_s"] + count.busy_s, 4)
+            total["clips"] += count.clips
+            total["media_s"] = round(total["media_s"] + count.media_s, 3)
+
+    def economics(self) -> dict[str, StageCost]:
+        """What each stage cost in this run."""
+        busy_s = sum(count["busy_s"] for count in self.stages.values())
+        return {
+            name: StageCost(
+                clips_per_s=_rate(count["clips"], count["busy_s"]),
+                video_s_per_s=_rate(count["media_s"], count["busy_s"]),
+                share=round(count["busy_s"] / busy_s, 4) if busy_s else 0.0,
+            )
+            for name, count in self.stages.items()
+        }
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage cost in one run, per worker.
+
+    Attributes:
+        clips_per_s: Clips per second of its work; None for stages of whole videos.
+        video_s_per_s: Seconds of video per second of its work; None where no length is known.
+        share: Its part of all stages' work, 0-1.
+    """
+
+    clips_per_s: float | None
+    video_s_per_s: float | None
+    share: float
+
+
+def _rate(amount: float, busy_s: float) -> float | None:
+    return round(amount / busy_s, 3) if amount and busy_s else None
 
 
 def new_run_id() -> str:

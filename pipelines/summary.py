@@ -29,9 +29,12 @@ def config_yaml(config: CurateConfig) -> str:
 def print_run(report: RunReport, console: Console) -> None:
     """The summary at the end of a run: work by stage, then the root's account."""
     table = Table(title=f"run {report.run_id} ({report.engine})", title_justify="left")
-    for name in ("stage", "videos run", "reused", "rows", "failed", "work s"):
+    columns = ("stage", "videos run", "reused", "rows", "failed", "work s", "share")
+    for name in (*columns, "clips/s", "video s/s"):
         table.add_column(name, justify="left" if name == "stage" else "right")
+    costs = report.economics()
     for name, count in report.stages.items():
+        cost = costs[name]
         table.add_row(
             name,
             str(count["videos_run"]),
@@ -39,6 +42,9 @@ def print_run(report: RunReport, console: Console) -> None:
             str(count["rows"]),
             str(count["failed"]),
             f"{count['busy_s']:.1f}",
+            f"{cost.share:.0%}",
+            "" if cost.clips_per_s is None else f"{cost.clips_per_s:.1f}",
+            "" if cost.video_s_per_s is None else f"{cost.video_s_per_s:.1f}",
         )
     console.print(table)
     if report.interrupted:

@@ -139,7 +139,9 @@ class Task(UnitTask):
             if stage.grain == "video":
                 batches: Iterator[pa.Table] = iter([inputs.video_row(stage)])
             else:
-                batches = inputs.clip_batches(stage, self._pending_clips(stage, inputs))
+                pending = self._pending_clips(stage, inputs)
+                count.clips, count.media_s = len(pending), _length_s(inputs.clips(), pending)
+                batches = inputs.clip_batches(stage, pending)
             for batch in batches:
                 for output in checked.of(batch):
                     self._take(stage, output, inputs, count)
@@ -149,6 +151,7 @@ class Task(UnitTask):
         self._done(stage, inputs.video_id, count, earlier_s)
         if "decodes" in stage.adds:
             self._result.video_s = inputs.table("decodes").column("video_duration_s")[0].as_py()
+            count.media_s = self._result.video_s or 0.0
 
     def _join(
         self,
@@ -246,3 +249,14 @@ class Task(UnitTask):
         }
         schema = self._around.schemas["errors"]
         self.writer.add("errors", pa.Table.from_pylist([row], schema=schema))
+
+
+def _length_s(clips: pa.Table, clip_ids: list[str]) -> float:
+    """Seconds of the named clips; 0 where the plan's clips have no length."""
+    if "duration_s" not in clips.column_names:
+        return 0.0
+    wanted = set(clip_ids)
+    pairs = zip(
+        clips.column("clip_id").to_pylist(), clips.column("duration_s").to_pylist(), strict=True
+    )
+    return sum(length_s or 0.0 for clip_id, length_s in pairs if clip_id in wanted)

@@ -114,11 +114,21 @@ class WorkerSpec:
 
 @dataclass(kw_only=True)
 class StageCount:
-    """What one stage did for one unit."""
+    """What one stage did for one unit.
+
+    Attributes:
+        rows: Rows it wrote.
+        failed: Clips that failed in it.
+        busy_s: Seconds it took.
+        clips: Clips that came to it; 0 for a stage of whole videos.
+        media_s: Seconds of video that came to it, where known: clips' own, overlap counted twice.
+    """
 
     rows: int = 0
     failed: int = 0
     busy_s: float = 0.0
+    clips: int = 0
+    media_s: float = 0.0
 
 
 @dataclass(kw_only=True)
