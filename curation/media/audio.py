@@ -75,34 +75,61 @@ def read_samples(path: str, start_s: Fraction, end_s: Fraction) -> np.ndarray | 
         float32 [2, n] at ``RATE_HZ``, silence where the source has a gap; None when it has no
         usable sound there.
     """
+    count = int((end_s - start_s) * RATE_HZ)
+    buffer = np.zeros((2, count), np.float32)
+    heard = False
+    for at, part in _parts(path, start_s, end_s):
+        buffer[:, at : at + part.shape[1]] = part
+        heard = True
+    return buffer if heard else None
+
+
+def walk_samples(path: str, start_s: Fraction, end_s: Fraction) -> Iterator[np.ndarray]:
+    """These samples in order and in pieces, so that memory does not grow with the span.
+
+    Where the source's own pieces overlap, the earlier one counts.
+
+    Yields:
+        float32 [2, n], n at most about a second; nothing at all without usable sound.
+    """
+    count, done = int((end_s - start_s) * RATE_HZ), 0
+    for at, part in _parts(path, start_s, end_s):
+        yield from _silence(at - done)
+        fresh = part[:, max(0, done - at) :]
+        done = max(done, at) + fresh.shape[1]
+        if fresh.shape[1]:
+            yield fresh
+    if done:
+        yield from _silence(count - done)
+
+
+def _silence(count: int) -> Iterator[np.ndarray]:
+    for at in range(0, count, RATE_HZ):
+        yield np.zeros((2, min(RATE_HZ, count - at)), np.float32)
+
+
+def _parts(path: str, start_s: Fraction, end_s: Fraction) -> Iterator[tuple[int, np.ndarray]]:
+    """Decoded pieces inside a span, each with its place in it, counted in samples."""
+    count = int((end_s - start_s) * RATE_HZ)
     with av.open(path) as source:
         # PyAV leaves the codec context out when this build of FFmpeg has no decoder for it.
         streams = [s for s in source.streams.audio if cast(Any, s.codec_context) is not None]
         if not streams:
-            return None
-        return _samples(source, streams[0], start_s, end_s)
-
-
-def _samples(
-    source: InputContainer, stream: AudioStream, start_s: Fraction, end_s: Fraction
-) -> np.ndarray | None:
-    count = int((end_s - start_s) * RATE_HZ)
-    buffer = np.zeros((2, count), np.float32)
-    unit = stream.time_base or Fraction(1, RATE_HZ)
-    heard = False
-    try:
-        source.seek(int((start_s - LEAD_S) / unit), stream=stream, backward=True)
-        for part in _resampled(source, stream, end_s):
-            data = part.to_ndarray()
-            # The resampler delays; its own clock says where its samples belong.
-            at = round((cast(int, part.pts) * cast(Fraction, part.time_base) - start_s) * RATE_HZ)
-            lo, hi = max(0, -at), min(data.shape[1], count - at)
-            if hi > lo:
-                buffer[:, at + lo : at + hi] = data[:, lo:hi]
-                heard = True
-    except (av.error.FFmpegError, ValueError):
-        pass  # broken sound is left silent from here: the picture is what counts
-    return buffer if heard else None
+            return
+        stream = streams[0]
+        unit = stream.time_base or Fraction(1, RATE_HZ)
+        try:
+            source.seek(int((start_s - LEAD_S) / unit), stream=stream, backward=True)
+            for part in _resampled(source, stream, end_s):
+                data = part.to_ndarray()
+                # The resampler delays; its own clock says where its samples belong.
+                clock_s = cast(int, part.pts) * cast(Fraction, part.time_base)
+                at = round((clock_s - start_s) * RATE_HZ)
+                lo, hi = max(0, -at), min(data.shape[1], count - at)
+                if hi > lo:
+                    yield at + lo, data[:, lo:hi]
+        except (av.error.FFmpegError, ValueError):
+            return  # broken sound is left silent from here: the picture is what counts
 
 
 def _resampled(

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from curation.errors import ErrorCode, MediaError
 from curation.media.audio import SoundTrack, read_samples
+from curation.media.blur import FaceBlur
 from curation.media.decode import Decoded, open_video, time_base, walk_frames
 from curation.media.encoders import BT709, ColorTags, EncodeSettings, add_encoder
 from curation.media.filters import FrameFilters
@@ -47,6 +48,7 @@ class Written:
         codec: Canonical name of the codec.
         max_gop_frames: Most frames from one keyframe up to the next, in file order.
         deinterlaced: True when frames were deinterlaced.
+        num_blurred_frames: Frames in which faces were covered; None: none were looked for.
     """
 
     width_px: int
@@ -59,6 +61,7 @@ class Written:
     codec: str
     max_gop_frames: int
     deinterlaced: bool = False
+    num_blurred_frames: int | None = None
 
 
 def open_mp4(target: Path) -> OutputContainer:
@@ -94,6 +97,7 @@ def encode_span(
     fit: Fit,
     fps: float,
     settings: EncodeSettings,
+    blur: FaceBlur | None = None,
 ) -> Written:
     """Encode the frames with ``start_pts <= pts < end_pts`` of a video to an MP4 file.
 
@@ -105,6 +109,7 @@ def encode_span(
         fit: What becomes of the pixels and times.
         fps: Nominal frame rate for the header where frames keep their own times.
         settings: Encoder settings.
+        blur: Covers faces; made for this clip alone.
 
     Raises:
         MediaError: ``decode_failed`` or ``encode_failed``.
@@ -120,7 +125,7 @@ def encode_span(
         track = _Track.of((start_pts, end_pts), unit, fit, fps)
         shown = _times(filters(inside), track, (start_pts, end_pts), unit, fit)
         stats, codec = _write(
-            target, shown, track, samples, source=stream, fit=fit, settings=settings
+            target, shown, track, samples, source=stream, fit=fit, settings=settings, blur=blur
         )
     if stats.num_frames == 0:
         raise MediaError(ErrorCode.DECODE_FAILED, "no frame of the clip decodes")
@@ -135,6 +140,7 @@ def encode_span(
         codec=codec,
         max_gop_frames=stats.max_gop_frames,
         deinterlaced=filters.deinterlacing,
+        num_blurred_frames=blur.num_frames if blur is not None else None,
     )
 
 
@@ -147,8 +153,9 @@ def _write(
     source: VideoStream,
     fit: Fit,
     settings: EncodeSettings,
+    blur: FaceBlur | None,
 ) -> tuple[_Stats, str]:
-    """Fit, encode and mux; returns the counts and the codec's canonical name."""
+    """Fit, cover faces, encode and mux; returns the counts and the codec's canonical name."""
     try:
         with open_mp4(target) as out:
             encoder = add_encoder(
@@ -161,6 +168,8 @@ def _write(
             )
             sound = SoundTrack(out, samples) if samples is not None else None
             fitted = _fitted(shown, Fitter(fit, settings.pix_fmt))
+            if blur is not None:
+                fitted = blur(fitted)
             stats = _encode(out, encoder, fitted, track, sound)
     except (av.error.FFmpegError, ValueError) as exc:
         raise MediaError(ErrorCode.ENCODE_FAILED, f"{type(exc).__name__}: {exc}") from exc

@@ -9,6 +9,7 @@ from curation.media.facts import StreamFacts
 from curation.media.fit import Fit, output_size
 
 PixelReason = Literal[
+    "blurred",  # faces have to be covered
     "codec",  # not one of the codecs that readers are known to take
     "rotated",  # only a player would turn it upright
     "not_square",  # pixels are not square
@@ -25,7 +26,7 @@ PixelReason = Literal[
 
 
 def needs_pixels(
-    facts: StreamFacts, fit: Fit, *, pix_fmt: str, codecs: Collection[str]
+    facts: StreamFacts, fit: Fit, *, pix_fmt: str, codecs: Collection[str], blur: bool = False
 ) -> PixelReason | None:
     """The first reason to re-encode, or None when the packets would do.
 
@@ -34,9 +35,11 @@ def needs_pixels(
         fit: What is asked of the pixels.
         pix_fmt: Pixel format that a re-encoded clip would have.
         codecs: Codecs that may be copied.
+        blur: Faces are to be covered, if there are any.
     """
     size = (facts.width_px, facts.height_px)
     checks: tuple[tuple[PixelReason, bool], ...] = (
+        ("blurred", blur),
         ("codec", facts.codec not in codecs),
         ("rotated", facts.rotation_deg != 0),
         ("not_square", abs(facts.sample_aspect_ratio - 1) > 1e-6),

@@ -6,6 +6,12 @@ what it gave up; size, orientation and colours stay as stored. ``auto`` copies w
 exactly the clip's frames and nothing asked for needs pixels, and re-encodes everything else.
 Cost: decode plus libx264 of the kept seconds (about a third of real time per core at 720p); a copy
 costs reading the packets and decoding one group of pictures; ``letterbox: crop`` one more decode.
+
+``blur_faces`` covers every face that YuNet finds in the written frames (see ``media/blur.py``), so
+nothing is copied then. It lowers the risk and does not end it: faces that are small, turned away or
+half hidden are missed, and clothes, gait and voice remain. Sampled frames in the catalog, and
+reports drawn from them, are not blurred. Number plates are not looked for.
+Cost: 8 ms a frame at 320x192, 19 ms at 720p.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from curation.errors import ErrorCode, MediaError
 from curation.media.bars import Box, find_bars
+from curation.media.blur import FaceBlur
 from curation.media.copy import copy_exactly, copy_span
 from curation.media.decode import open_video, walk_frames
 from curation.media.encode import Written, encode_span
@@ -32,6 +39,9 @@ from curation.media.facts import StreamFacts
 from curation.media.fit import Fit, output_size
 from curation.media.mode import needs_pixels
 from curation.media.nvenc import MIN_SIZE_PX, choose_encoder
+from curation.models.registry import file_sha256, find_weights, require_weights
+from curation.models.weights import YUNET, Weights
+from curation.models.yunet import FaceFinder
 from curation.schema import BOOL, FLOAT64, INT32, INT64, STRING, schema
 from curation.stage import Grain, Output, Stage, StageContext
 from curation.stages.cut_rows import MEDIA, Made
@@ -112,9 +122,26 @@ class Cut(Stage):
         0.02, gt=0, lt=0.5, description="smallest bar worth cropping, share of the side"
     )
     audio: Literal["drop", "keep"] = Field("drop", description="keep: AAC beside the picture")
+    blur_faces: bool = Field(False, description="cover the faces that YuNet finds")
+    blur_confidence: float = Field(
+        # Lower than in faces: a blot too many costs less than a face too many.
+        0.5,
+        ge=0.05,
+        le=1,
+        description="from which a face is covered",
+    )
+    blur_hold_frames: int = Field(
+        12, ge=1, le=120, description="frames a face is covered before it is found and after"
+    )
+    blur_detect_px: int = Field(
+        640,
+        ge=128,
+        description="longer side of the picture looked at; faces below 10 pixels of it are missed",
+    )
 
     _context: StageContext | None = PrivateAttr(default=None)
     _encoder: EncoderName = PrivateAttr(default="libx264")
+    _finder: FaceFinder | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Cut:
@@ -122,10 +149,27 @@ class Cut(Stage):
         return self
 
     def setup(self, context: StageContext) -> None:
-        """Keep the storage to write to, and find out which encoder works here."""
+        """Keep the storage to write to, load the face detector, try the encoder."""
         self._context = context
+        if self.blur_faces:
+            self._finder = FaceFinder(self.blur_confidence)
         if self.mode != "copy":
             self._encoder = choose_encoder(self.encoder)
+
+    def settings(self) -> dict[str, object]:
+        """All fields; those of blurring only where it is on."""
+        fields = super().settings()
+        return {n: v for n, v in fields.items() if self.blur_faces or not n.startswith("blur_")}
+
+    def model_checksums(self) -> dict[str, str]:
+        """The face detector, where it runs."""
+        if not self.blur_faces or find_weights(YUNET) is None:
+            return {}
+        return {YUNET.key: file_sha256(require_weights(YUNET))}
+
+    def missing(self) -> list[Weights]:
+        """The face detector: without it a run that has to blur must not start."""
+        return [YUNET] if self.blur_faces and find_weights(YUNET) is None else []
 
     def process(self, batch: pa.Table) -> Iterator[Output]:
         """Cut clips one by one; one that fails does not stop the others."""
@@ -161,7 +205,13 @@ class Cut(Stage):
         reason: str | None = "asked"
         if self.mode == "auto":
             facts = StreamFacts(**{n: row[n] for n in StreamFacts.__dataclass_fields__})
-            reason = needs_pixels(facts, fit, pix_fmt=settings.pix_fmt, codecs=self.copy_codecs)
+            reason = needs_pixels(
+                facts,
+                fit,
+                pix_fmt=settings.pix_fmt,
+                codecs=self.copy_codecs,
+                blur=self.blur_faces,
+            )
         if reason is None:
             copied = copy_exactly(
                 path,
@@ -178,13 +228,23 @@ class Cut(Stage):
         fps = row["median_fps"] or 25.0
         if self.encoder == "auto" and not _nvenc_takes(fit.size_px):
             settings = replace(settings, encoder="libx264")
-        written = encode_span(path, target, start, end, fit=fit, fps=fps, settings=settings)
+        written = encode_span(
+            path, target, start, end, fit=fit, fps=fps, settings=settings, blur=self._blur()
+        )
         if written.num_source_frames != row["num_frames"]:
             raise MediaError(
                 ErrorCode.DECODE_FAILED,
                 f"of {row['num_frames']} frames {written.num_source_frames} decode after a seek",
             )
         return Made(written, "reencode", reason, fit, settings.encoder)
+
+    def _blur(self) -> FaceBlur | None:
+        """What covers the faces of one clip."""
+        if self._finder is None:
+            return None
+        return FaceBlur(
+            self._finder, hold_frames=self.blur_hold_frames, detect_px=self.blur_detect_px
+        )
 
     def _settings(self) -> EncodeSettings:
         return EncodeSettings(

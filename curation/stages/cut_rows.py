@@ -9,6 +9,7 @@ from curation.media.bars import Box
 from curation.media.encode import Written
 from curation.media.encoders import EncoderName
 from curation.media.fit import Fit
+from curation.models.weights import YUNET
 from curation.schema import BOOL, FLOAT64, INT32, INT64, STRING, schema
 
 MEDIA = schema(
@@ -36,6 +37,8 @@ MEDIA = schema(
     media_crop_y_px=INT32,
     media_crop_width_px=INT32,
     media_crop_height_px=INT32,
+    media_blurred_frames=INT32,  # frames with covered faces; null: none were looked for
+    media_face_model=STRING,  # what looked for faces; null: nothing did
 )
 
 
@@ -73,6 +76,8 @@ class Made(NamedTuple):
             "media_crop_y_px": box.y_px if box else None,
             "media_crop_width_px": box.width_px if box else None,
             "media_crop_height_px": box.height_px if box else None,
+            "media_blurred_frames": written.num_blurred_frames,
+            "media_face_model": None if written.num_blurred_frames is None else YUNET.key,
         }
 
 

@@ -16,6 +16,7 @@ PIXEL_FIELDS = (
     "max_short_side_px",
     "fps",
     "letterbox",
+    "blur_faces",
 )
 """Fields that change pixels or times: without effect on copied packets."""
 
@@ -31,6 +32,10 @@ def check_cut(cut: Cut) -> None:
         return
     if cut.mode == "auto" and not cut.copy_codecs:
         raise ValueError("copy_codecs is empty: nothing would be copied; use mode: reencode")
+    if cut.blur_faces and cut.hdr == "keep":
+        raise ValueError(
+            "blur_faces needs hdr: tonemap, since faces are looked for in SDR pictures"
+        )
     if cut.hdr == "keep" and cut.bit_depth != 10:
         raise ValueError("hdr: keep needs bit_depth: 10, since HDR in 8 bits shows bands")
     if cut.bit_depth == 10 and cut.encoder in ("h264_nvenc", "auto"):

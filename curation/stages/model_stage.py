@@ -26,8 +26,9 @@ class ModelStage(Stage):
     cascade: bool = Field(
         True, description="score only clips that pass the rules on cheaper scores so far"
     )
-    if_missing: Literal["fail", "null"] = Field(
-        "fail", description="without its weights: refuse to start, or leave the scores null"
+    if_missing: Literal["fail", "skip"] = Field(
+        "fail",
+        description="without its weights: refuse to start (fail), or leave the scores null (skip)",
     )
 
     @property
@@ -46,7 +47,7 @@ class ModelStage(Stage):
 
     def missing(self) -> list[Weights]:
         """Weights without which the run must not start."""
-        if self.if_missing == "null":
+        if self.if_missing == "skip":
             return []
         return [w for w in self.weights() if find_weights(w) is None]
 
