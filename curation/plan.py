@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, takewhile
 
 import pyarrow as pa
 
@@ -26,6 +26,8 @@ RESERVED = frozenset(
 """Columns of the ``clips`` view that no stage writes."""
 SAMPLE_TABLE = "frames"
 """The table behind the virtual ``sample_*`` columns."""
+MEDIA_TABLE = "media"
+"""The table that cutting writes."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,14 @@ class Plan:
         if not missing:
             return
         wanted = "; ".join(f"{w.name} ({w.file}) for {stage}" for stage, w in missing)
-        gets = list(dict.fromkeys(how_to_get(w) for _, w in missing))
+        gets = " && ".join(dict.fromkeys(how_to_get(w) for _, w in missing))
         files = ", ".join(dict.fromkeys(w.file for _, w in missing))
-        raise ConfigError(
-            f"weights are not on this machine: {wanted}",
-            mend=f"{' && '.join(gets)}; or put {files} in the folder that"
-            f" {MODELS_DIR_VARIABLE} names; or leave the scores null with"
-            f" {' '.join(dict.fromkeys(f'{stage}.if_missing=null' for stage, _ in missing))}",
-        )
+        mend = f"{gets}; or put {files} in the folder that {MODELS_DIR_VARIABLE} names"
+        can_skip = {s.name for s in self.stages if "if_missing" in type(s).model_fields}
+        skips = dict.fromkeys(f"{stage}.if_missing=skip" for stage, _ in missing)
+        if can_skip.issuperset(stage for stage, _ in missing):
+            mend += f"; or leave the scores null with {' '.join(skips)}"
+        raise ConfigError(f"weights are not on this machine: {wanted}", mend=mend)
 
     def columns(self) -> dict[str, Column]:
         """Every column a stage may read, by name."""
@@ -161,11 +163,19 @@ class Plan:
         return {
             "tables": self.table_fingerprints(),
             "stages": self.fingerprints(),
+            "order": [s.name for s in self.stages],
             "video_stages": [s.name for s in self.stages if s.grain == "video"],
             "clip_stages": {s.name: next(iter(s.adds)) for s in self.stages if s.grain == "clip"},
             "gated_stages": [s.name for s in self.stages if s.gated],
             "detail_tables": sorted({t for s in self.stages for t in s.details}),
+            "score_tables": self._score_tables(),
         }
+
+    def _score_tables(self) -> list[str]:
+        """Tables with what is known of a clip before it is cut, one row each, in order."""
+        before = takewhile(lambda s: MEDIA_TABLE not in s.adds, self.stages)
+        clip_stages = [s for s in before if s.grain == "clip"]
+        return [t for s in clip_stages for t in s.adds if t not in s.details]
 
     def table_schemas(self) -> dict[str, pa.Schema]:
         """Stored schema of every table the plan writes, ``done`` last."""

@@ -236,6 +236,26 @@ def sheet(
     )
 
 
+@app.command(
+    epilog='Examples: [bold]clipmill search data "a dog in the snow" --sheet found.png[/]; '
+    "[bold]clipmill search data picture.jpg --json[/]"
+)
+def search(
+    out: Root,
+    query: Annotated[str, typer.Argument(help="A text, or a picture or video (path or URL).")],
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most clips found.")] = 12,
+    sheet: Annotated[str | None, typer.Option(help="PNG file: a frame of each clip.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find clips that look like a picture, a video or a text, by the stored embeddings."""
+    from pipelines import summary
+    from pipelines.search import as_table
+    from pipelines.search import search as find
+
+    found = find(out, query, limit=limit, sheet=sheet)
+    _show(found, lambda console: summary.print_table(as_table(found), console), as_json)
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Look at this machine: codecs, cores, memory, GPU, weights, and what will fall back."""

@@ -12,85 +12,33 @@ import os
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import psutil
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from curation.engine.unit import Limits
 from curation.errors import ConfigError
 from curation.judge import Rule, Rules
 from curation.plan import Plan
 from curation.shards.writer import ShardSettings
 from curation.stage import Stage
+from curation.stages.aesthetics import Aesthetics
+from curation.stages.audio import Audio
+from curation.stages.camera import Camera
 from curation.stages.cut import Cut
+from curation.stages.embed import Embed
+from curation.stages.faces import Faces
 from curation.stages.probe import Probe
 from curation.stages.retest import Retest
+from curation.stages.safety import Safety
 from curation.stages.score import Score
 from curation.stages.signals import Signals
 from curation.stages.split import Split
+from curation.stages.technical import Technical
+from curation.stages.text import OverlayText
+from pipelines.run_settings import InputSettings, RunSettings
 
 DEFAULT_PRESET = "laptop"
-MEMORY_SHARE = 0.8
-"""Share of the machine's memory that all workers together may take, unless the config says."""
-
-
-class RunSettings(BaseModel):
-    """How a run is carried out; nothing here changes a result.
-
-    Attributes:
-        engine: ``ray`` or ``inline``.
-        num_workers: Most videos in work at a time; null: as many as there are cores.
-        part_s: Videos of at least two times this length are analysed in parts of about this many
-            seconds, by several workers at a time; null: none is.
-        part_clips: Clips of one video that a worker scores and cuts at a time, when there are at
-            least two times as many; null: always all of them.
-        stall_timeout_s: A worker without progress for this long is killed.
-        memory_limit_bytes: A worker above this resident size is killed; null: a share of the
-            machine's memory.
-        max_internal_errors: A run with more unexpected failures than this stops.
-        commit_rows: Rows that wait before they are committed.
-        commit_every_s: Seconds before waiting rows are committed.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    engine: Literal["ray", "inline"] = "ray"
-    num_workers: int | None = Field(None, ge=1)
-    part_s: float | None = Field(300.0, gt=0)
-    part_clips: int | None = Field(64, ge=1)
-    stall_timeout_s: float = Field(300.0, gt=0)
-    memory_limit_bytes: int | None = Field(None, gt=0)
-    max_internal_errors: int = Field(50, ge=0)
-    commit_rows: int = Field(20_000, ge=1)
-    commit_every_s: float = Field(20.0, gt=0)
-
-    def limits(self) -> Limits:
-        """The watchdog's settings; without a limit a worker may take its share of the memory."""
-        workers = self.num_workers or os.cpu_count() or 1
-        share = int(MEMORY_SHARE * psutil.virtual_memory().total / workers)
-        return Limits(
-            stall_timeout_s=self.stall_timeout_s,
-            memory_limit_bytes=self.memory_limit_bytes or share,
-        )
-
-
-class InputSettings(BaseModel):
-    """Which files of a folder are taken.
-
-    Attributes:
-        extensions: File endings, lower case; a file named one by one is always taken.
-        text_sidecars: Take ``NAME.txt`` beside ``NAME.mp4`` as its caption.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    extensions: tuple[str, ...] = (
-        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts"),
-        *("flv", "ogv", "3gp", "wmv", "mxf"),
-    )
-    text_sidecars: bool = True
 
 
 class CurateConfig(BaseModel):
@@ -102,7 +50,16 @@ class CurateConfig(BaseModel):
         signals: See ``curation/stages/signals.py``.
         split: See ``curation/stages/split.py``.
         score: See ``curation/stages/score.py``.
-        stages: The user's own stages, run after ``score``: ``{use: package.module:Class, ...}``.
+        technical: See ``curation/stages/technical.py``.
+        camera: See ``curation/stages/camera.py``.
+        stages: The user's own stages, run after these: ``{use: package.module:Class, ...}``.
+        audio: Model scorers, in this order, each null (off) or its settings, ``{}`` for the
+            defaults: see ``curation/stages/audio.py``,
+        faces: ``faces.py``,
+        embed: ``embed.py``,
+        aesthetics: ``aesthetics.py``,
+        safety: ``safety.py``,
+        text: ``text.py``.
         judge: Rules by column.
         cut: See ``curation/stages/cut.py``.
         retest: See ``curation/stages/retest.py``.
@@ -117,7 +74,15 @@ class CurateConfig(BaseModel):
     signals: Signals = Signals()  # pyright: ignore[reportCallIssue]
     split: Split = Split()  # pyright: ignore[reportCallIssue]
     score: Score = Score()  # pyright: ignore[reportCallIssue]
+    technical: Technical = Technical()  # pyright: ignore[reportCallIssue]
+    camera: Camera = Camera()  # pyright: ignore[reportCallIssue]
     stages: tuple[dict[str, Any], ...] = ()
+    audio: Audio | None = None
+    faces: Faces | None = None
+    embed: Embed | None = None
+    aesthetics: Aesthetics | None = None
+    safety: Safety | None = None
+    text: OverlayText | None = None
     judge: Rules = Rules()
     cut: Cut = Cut()  # pyright: ignore[reportCallIssue]
     retest: Retest = Retest()  # pyright: ignore[reportCallIssue]
@@ -125,13 +90,17 @@ class CurateConfig(BaseModel):
     run: RunSettings = RunSettings()  # pyright: ignore[reportCallIssue]
 
     def plan(self) -> Plan:
-        """The plan: built-in stages, the user's own, then cut and retest of what is kept.
+        """The plan: cheap stages, the user's own, models, then cut and retest of what is kept.
 
-        A clip with a cut inside is rejected unless a rule says otherwise in so many words.
+        Models run from the cheapest to the dearest, each on what the rules have kept so far. A clip
+        with a cut inside is rejected unless a rule says otherwise in so many words.
         """
+        cheap = (self.probe, self.signals, self.split, self.score, self.technical, self.camera)
         own = [load_stage(spec, f"stages[{i}]") for i, spec in enumerate(self.stages)]
+        models = (self.audio, self.faces, self.embed, self.aesthetics, self.safety, self.text)
+        wanted = [stage for stage in models if stage is not None]
         return Plan(
-            stages=(self.probe, self.signals, self.split, self.score, *own, self.cut, self.retest),
+            stages=(*cheap, *own, *wanted, self.cut, self.retest),
             rules=Rules(rules={"residual_cut": Rule(min=None, max=0), **self.judge.rules}),
         )
 

@@ -21,6 +21,7 @@ FOOTAGE = {
     "carphone_pristine.mp4": ("Carphone, a test sequence", "unknown"),
     "carphone_distorted.mp4": ("Carphone, distorted", "unknown"),
 }
+PRESET = "full"
 OVERRIDES = ["split.min_s=1", "split.max_s=4", "signals.sample_interval_s=0.4"]
 """The footage is short: shorter clips and denser samples make a richer page."""
 
@@ -66,7 +67,8 @@ def run_demo(out: str, engine: str, console: Console) -> bool:
 
     manifest = write_manifest(Path(out) / "manifest.jsonl")
     settings = [*OVERRIDES, f"run.engine={engine}"]
-    console.print(f"clipmill curate {manifest} --out {out} {' '.join(settings)}", highlight=False)
-    report = curate([str(manifest)], out, load_config(None, settings), quiet=False)
+    command = f"clipmill curate {manifest} --out {out} --config {PRESET} {' '.join(settings)}"
+    console.print(command, highlight=False)
+    report = curate([str(manifest)], out, load_config(PRESET, settings), quiet=False)
     summary.print_run(report, console)
     return report.balanced

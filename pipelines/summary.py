@@ -29,9 +29,9 @@ def config_yaml(config: CurateConfig) -> str:
 def print_run(report: RunReport, console: Console) -> None:
     """The summary at the end of a run: work by stage, then the root's account."""
     table = Table(title=f"run {report.run_id} ({report.engine})", title_justify="left")
-    columns = ("stage", "videos run", "reused", "rows", "failed", "work s", "share")
-    for name in (*columns, "clips/s", "video s/s"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
+    table.add_column("stage", no_wrap=True)
+    for name in ("videos", "reused", "rows", "failed", "work s", "share", "clips/s", "video s/s"):
+        table.add_column(name, justify="right")
     costs = report.economics()
     for name, count in report.stages.items():
         cost = costs[name]

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import cv2
 import numpy as np
+from pydantic import BeforeValidator
 
 from curation.signals.shotnet import CONTEXT_FRAMES, HEIGHT_PX, WIDTH_PX, Description, ShotNet
 
-TransNetMode = Literal["ambiguous", "everywhere", "off"]
+TransNetMode = Annotated[
+    Literal["ambiguous", "everywhere", "off"],
+    # YAML reads a bare ``off`` as false.
+    BeforeValidator(lambda value: "off" if value is False else value),
+]
 BLOCK_FRAMES = 50
 """TransNetV2's stride; half its window reaches into either neighbour block."""
 MARGIN_FRAMES = 25

@@ -194,6 +194,7 @@ def _stages(views: Views, catalog: Catalog, run: Mapping[str, Any]) -> list[dict
     """Per stage of the plan: time, rows, videos run and reused, fingerprint."""
     plan = catalog.current()
     reported: Mapping[str, Any] = run.get("stages") or {}
+    costs: Mapping[str, Any] = run.get("economics") or {}
     if not reported:  # no run has finished: what was committed up to now
         reported = {row["stage"]: row for row in views.query(DONE).to_pylist()}
     rows = [
@@ -205,23 +206,22 @@ def _stages(views: Views, catalog: Catalog, run: Mapping[str, Any]) -> list[dict
             "videos_run": stage.get("videos_run"),
             "videos_reused": stage.get("videos_reused"),
             "fingerprint": (plan.stages.get(name) or "")[:12],
+            "clips_per_s": costs.get(name, {}).get("clips_per_s"),
+            "video_s_per_s": costs.get(name, {}).get("video_s_per_s"),
         }
         for name, stage in sorted(reported.items(), key=lambda s: _place(plan, s[0]))
     ][:MAX_STAGES]
     longest = max((row["busy_s"] for row in rows), default=0.0) or 1.0
+    total = sum(row["busy_s"] for row in rows) or 1.0
     for row in rows:
-        row["share"] = row["busy_s"] / longest
+        row["length"] = row["busy_s"] / longest
+        row["share"] = f"{row['busy_s'] / total:.0%}"
     return rows
 
 
-def _place(plan: PlanRecord, stage: str) -> tuple[int, int]:
-    """Where a stage stands in the plan: per video, then per clip, then what only kept clips reach.
-
-    A recorded report has lost the order of its stages.
-    """
-    if stage in plan.video_stages:
-        return 0, plan.video_stages.index(stage)
-    return (2 if stage in plan.gated_stages else 1), 0
+def _place(plan: PlanRecord, stage: str) -> int:
+    """Where a stage stands in the plan; a recorded report has lost the order of its stages."""
+    return plan.order.index(stage) if stage in plan.order else len(plan.order)
 
 
 def _config_yaml(config: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pipelines.config import is_override, load_config, preset_names
 
 
 def test_presets_load_and_their_plans_check() -> None:
-    assert preset_names() == ["cluster", "laptop"]
+    assert preset_names() == ["cluster", "full", "laptop"]
     for name in preset_names():
         load_config(name).plan().check()
 
@@ -17,8 +17,8 @@ def test_overrides_reach_nested_values_and_list_elements() -> None:
         "configs/examples/colorfulness.yaml",
         ["stages.0.max_frames=3", "judge.rules.sharpness.min=0.5", "cut.audio=keep"],
     )
-    own = config.plan().stages[4]
-    assert own.name == "colorfulness" and own.max_frames == 3  # pyright: ignore[reportAttributeAccessIssue]
+    own = next(s for s in config.plan().stages if s.name == "colorfulness")
+    assert own.max_frames == 3  # pyright: ignore[reportAttributeAccessIssue]
     assert config.judge.rules["sharpness"].min == 0.5
     assert config.cut.audio == "keep"
 
@@ -37,6 +37,21 @@ def test_overrides_reach_nested_values_and_list_elements() -> None:
 def test_bad_overrides(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_config("configs/examples/colorfulness.yaml", [text])
+
+
+def test_a_bare_off_means_off() -> None:
+    """YAML reads ``off`` as false."""
+    config = load_config(None, ["signals.transnet=off", "retest.transnet=off"])
+    assert (config.signals.transnet, config.retest.transnet) == ("off", "off")
+
+
+def test_model_scorers_are_off_until_named() -> None:
+    plain = [stage.name for stage in load_config("laptop").plan().stages]
+    assert plain == ["probe", "signals", "split", "score", "technical", "camera", "cut", "retest"]
+    named = load_config("laptop", ["text={}", "faces.min_confidence=0.8", "faces.if_missing=skip"])
+    assert [stage.name for stage in named.plan().stages][6:8] == ["faces", "text"]
+    off = load_config("full", ["text=null"]).plan().stages
+    assert [s.name for s in off][6:10] == ["audio", "faces", "embed", "safety"]
 
 
 def test_a_users_stage_that_cannot_be_loaded() -> None:
