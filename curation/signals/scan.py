@@ -17,6 +17,7 @@ from curation.signals.analysis import Sampler, Shrinker
 from curation.signals.appearance import Appearance, AppearanceMeter
 from curation.signals.changes import COLUMNS, ChangeMeter, thumbnail
 from curation.signals.flow import EPSILON_S, FlowMeter, Motion
+from curation.signals.technical import Technical, TechnicalMeter
 
 DIGITS = 5
 """Decimal places kept of every signal: below what any threshold can tell, above float noise."""
@@ -30,6 +31,7 @@ MOTION = [
     "frame_zoom_per_s",
     "frame_roll_per_s",
 ]
+TECHNICAL = [f"frame_{name}" for name in Technical._fields]
 CHANGES = [f"frame_{name}" for name in COLUMNS]
 
 
@@ -67,6 +69,7 @@ class Scan:
         self._span = span
         self._first_pts = span.first_pts
         self._shrink, self._flow, self._looks = Shrinker(), FlowMeter(), AppearanceMeter()
+        self._technical = TechnicalMeter()
         self._lists: dict[str, list[Any]] = {}
         self._samples: list[dict[str, Any]] = []
         self._cell: int | None = None  # of the sampling grid
@@ -83,6 +86,7 @@ class Scan:
         small = self._shrink(decoded.frame)
         looks = self._looks.push(small)
         pair = self._flow.push(small.luma, time_s)
+        technical = self._technical.push(decoded.frame, small, time_s)
         if self._reports(self.count):
             values: dict[str, Any] = {
                 "frame_pts": decoded.pts,
@@ -91,6 +95,8 @@ class Scan:
             }
             values |= zip(APPEARANCE, (round(v, DIGITS) for v in looks), strict=True)
             values |= _motion_values(pair)
+            rounded = (None if v is None else round(v, DIGITS) for v in technical)
+            values |= zip(TECHNICAL, rounded, strict=True)
             for name, value in values.items():
                 self._lists[name].append(value)
         self._sample(decoded, time_s)
@@ -154,7 +160,7 @@ class Scan:
 
     def _clear(self) -> None:
         names = ["frame_pts", "frame_time_s", "frame_damaged", "frame_pair_start_s"]
-        self._lists = {name: [] for name in [*names, *APPEARANCE, *MOTION, *CHANGES]}
+        self._lists = {name: [] for name in [*names, *APPEARANCE, *MOTION, *TECHNICAL, *CHANGES]}
 
 
 def _motion_values(pair: tuple[Motion, float] | None) -> dict[str, float | None]:

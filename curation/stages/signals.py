@@ -36,7 +36,7 @@ from curation.schema import (
 )
 from curation.signals.analysis import Sampler, Shrinker
 from curation.signals.changes import ChangeMeter, TransNetMode
-from curation.signals.scan import APPEARANCE, CHANGES, MOTION, Scan, ScanRange
+from curation.signals.scan import APPEARANCE, CHANGES, MOTION, TECHNICAL, Scan, ScanRange
 from curation.signals.shotnet import WEIGHTS_PATH, ShotNet
 from curation.signals.timeline import Timeline
 from curation.stage import Grain, Output, Stage, StageContext
@@ -57,7 +57,7 @@ class Signals(Stage):
     """Computes the per-frame signals and stores small JPEG samples."""
 
     name: ClassVar[str] = "signals"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     grain: ClassVar[Grain] = "video"
     divisible: ClassVar[bool] = True
     reads: ClassVar[pa.Schema] = schema(
@@ -77,6 +77,8 @@ class Signals(Stage):
             # Null on frames that close no pair; a pair begins at frame_pair_start_s.
             frame_pair_start_s=DOUBLES,
             **dict.fromkeys(MOTION, FLOATS),
+            # Null between the points of a time grid, but for frame_change.
+            **dict.fromkeys(TECHNICAL, FLOATS),
             # Probabilities 0-1; TransNetV2's are null where it was not asked.
             **dict.fromkeys(CHANGES, FLOATS),
         ),
