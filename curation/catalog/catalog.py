@@ -15,6 +15,7 @@ from typing import Any
 import lance
 import pyarrow as pa
 
+from curation.catalog.vectors import holds_embeddings, refresh_index
 from curation.errors import CatalogError
 from curation.plan import Plan
 from curation.schema import RUNS
@@ -32,18 +33,23 @@ class PlanRecord:
     Attributes:
         tables: Table name -> fingerprint whose rows count.
         stages: Stage name -> fingerprint.
+        order: Stage names in the plan's order.
         video_stages: Stages that run once per video.
         clip_stages: Stages that run per clip -> their table.
         gated_stages: Stages that only kept clips reach.
         detail_tables: Tables with many rows per clip or video.
+        score_tables: Tables of what is known of a clip before it is cut; None in a record of an
+            older version.
     """
 
     tables: dict[str, str] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
     video_stages: list[str] = field(default_factory=list)
     clip_stages: dict[str, str] = field(default_factory=dict)
     gated_stages: list[str] = field(default_factory=list)
     detail_tables: list[str] = field(default_factory=list)
+    score_tables: list[str] | None = None
 
 
 class Catalog:
@@ -193,6 +199,8 @@ class Catalog:
                 dataset.optimize.compact_files()
             if dataset.count_rows() >= INDEX_FROM_ROWS and table not in ("runs", "verdicts"):
                 self._index(dataset)
+            if holds_embeddings(table, dataset.schema):
+                refresh_index(dataset)
             dataset.cleanup_old_versions(
                 older_than=timedelta(hours=1), error_if_tagged_old_versions=False
             )

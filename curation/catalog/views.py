@@ -13,6 +13,7 @@ import psutil
 import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
+from curation.catalog.vectors import holds_embeddings, is_vector
 from curation.errors import CatalogError
 from curation.schema import FIXED_TABLES
 
@@ -183,14 +184,18 @@ class Views:
         con.execute("CREATE VIEW errors AS SELECT * FROM current_errors")
         con.execute("CREATE VIEW done AS SELECT * FROM raw_done")
         con.execute("CREATE VIEW runs AS SELECT * FROM raw_runs")
+        stored = {t: self._catalog.dataset(t).schema for t in current}
         for table in current:
             if table not in ("clips", "videos"):
                 con.execute(f'CREATE VIEW "{table}" AS SELECT * FROM "current_{table}"')
-        self._create_joins(current)
+            if holds_embeddings(table, stored[table]) and "embeddings" not in current:
+                # One name for them, whichever the model of the latest run.
+                con.execute(f'CREATE VIEW embeddings AS SELECT * FROM "current_{table}"')
+        self._create_joins(stored)
 
-    def _create_joins(self, current: list[str]) -> None:
-        """The views ``videos`` and ``clips``."""
-        schemas = {t: self._catalog.dataset(t).schema.names for t in current}
+    def _create_joins(self, stored: dict[str, pa.Schema]) -> None:
+        """The views ``videos`` and ``clips``, of the tables of the latest run."""
+        current, schemas = list(stored), {t: schema.names for t, schema in stored.items()}
         skip = HEAVY | set(self._plan.detail_tables)
         video_tables = [t for t in current if t not in skip and "clip_id" not in schemas[t]]
         joins = "".join(f' LEFT JOIN "current_{t}" USING (video_id)' for t in video_tables)
@@ -198,8 +203,13 @@ class Views:
         if "clips" not in current:
             return
         clip_tables = [t for t in current if t not in skip | {"clips"} and "clip_id" in schemas[t]]
+        # Vectors are for comparing, not for reading: they stay in the view of their table.
+        left_out = {
+            t: ", ".join(["video_id", *(f'"{f.name}"' for f in stored[t] if is_vector(f.type))])
+            for t in clip_tables
+        }
         joins = "".join(
-            f' LEFT JOIN (SELECT * EXCLUDE (video_id) FROM "current_{t}") USING (clip_id)'
+            f' LEFT JOIN (SELECT * EXCLUDE ({left_out[t]}) FROM "current_{t}") USING (clip_id)'
             for t in clip_tables
         )
         self._con.execute(self._broken_clips(current))

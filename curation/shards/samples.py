@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
 from curation.redact import public_name
@@ -28,14 +30,28 @@ FACTS = (
 )
 """Columns of a clip and its video that travel beside the scores."""
 GIVEN = ("title", "license", "source")
+IDENTITY = ("clip_id", "video_id", "uri")
+KEYS = frozenset({"clip_id", "video_id", "fingerprint"})
+MEDIA = (
+    "media_path",
+    "media_bytes",
+    "media_sha256",
+    "media_num_frames",
+    "media_height_px",
+    "media_width_px",
+    "media_fps",
+    "media_duration_s",
+)
 
 
 def kept_samples(catalog: Catalog, seed: int = 0) -> Iterator[Sample]:
     """All kept clips with media, one sample each, in shard order (see ``writer.order_key``)."""
     views = Views(catalog)
-    scores = _score_columns(views, catalog)
+    scores = _score_columns(catalog)
+    columns = dict.fromkeys([*IDENTITY, *FACTS, *scores, *GIVEN, "caption", "metadata", *MEDIA])
     rows = views.reader(
-        f"""SELECT * FROM clips WHERE verdict = 'kept' AND media_path IS NOT NULL
+        f"""SELECT {", ".join(f'"{c}"' for c in columns)} FROM clips
+        WHERE verdict = 'kept' AND media_path IS NOT NULL
         ORDER BY concat(media_num_frames, 'x', media_height_px, 'x', media_width_px),
             sha256(concat({int(seed)}, ':', clip_id))""",
         batch_rows=2048,
@@ -45,14 +61,30 @@ def kept_samples(catalog: Catalog, seed: int = 0) -> Iterator[Sample]:
             yield _sample(row, scores)
 
 
-def _score_columns(views: Views, catalog: Catalog) -> list[str]:
-    """Columns of every ungated clip-grain table: the scores, built-in and the user's."""
+def _score_columns(catalog: Catalog) -> list[str]:
+    """What is known of a clip before it is cut: numbers, texts and flags, the user's own too.
+
+    Lists and pictures (embeddings, boxes, masks) stay in the catalog.
+    """
     plan = catalog.current()
-    names: list[str] = []
-    for stage, table in plan.clip_stages.items():
-        if stage not in plan.gated_stages:
-            names += [c for c in views.columns(table) if c not in ("clip_id", "video_id")]
-    return sorted(names)
+    tables = plan.score_tables
+    if tables is None:
+        tables = [t for s, t in plan.clip_stages.items() if s not in plan.gated_stages]
+    return sorted(
+        column.name
+        for table in tables
+        for column in catalog.dataset(table).schema
+        if column.name not in KEYS and _is_scalar(column.type)
+    )
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_string(kind)
+    )
 
 
 def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
