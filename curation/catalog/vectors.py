@@ -20,9 +20,9 @@ TABLES = "embeddings_"
 COLUMN = "embedding"
 INDEX = "embedding_neighbours"
 INDEX_FROM_ROWS = 10_000
-ROWS_PER_PARTITION = 200_000
-PROBES = 16
-"""Partitions looked into: all of them up to three million rows."""
+ROWS_PER_PARTITION = 20_000
+PROBES = 32
+"""Partitions looked into: all of them up to 640,000 rows."""
 CHECKED_PER_RESULT = 8
 """Finds of the index, per wanted row, that are compared again exactly."""
 RETRAIN_AT = 4

@@ -6,7 +6,7 @@ subtitles, logos, titles, credits, scene text. Areas are shares of the picture, 
 is learned; ``tests/bench/text.py`` measures what is found. Letters below 3.5 % of the picture's
 height get lost (stored frames are 512 px long). Where the camera stands still, text of the scene
 cannot be told from text laid over: it is ``unclear`` unless it stands where subtitles and logos do.
-Cost: about 150 ms per frame looked at on one core, so at most that per second of video.
+Cost: about 160 ms per frame looked at on one core, so at most that per second of video.
 """
 
 from __future__ import annotations

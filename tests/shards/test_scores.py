@@ -1,4 +1,4 @@
-"""What of a clip's scores travels in its ``.json``: numbers, texts and flags known before the cut."""
+"""Which of a clip's scores travel in its ``.json``: those known before it is cut, but no lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from curation.catalog.catalog import Catalog, PlanRecord
 from curation.shards.samples import kept_samples
-from tests.faults.helpers import catalog_of, make_videos, run, settings
+from tests.faults.helpers import catalog_of, make_videos, run
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     folder = tmp_path_factory.mktemp("scored")
     (video,) = make_videos(folder / "in", 1)
     stages = [{"use": "curation.stages.embed:Embed", "cascade": True, "num_frames": 1}]
-    assert run(video, folder / "out", settings(stages=stages)).balanced
+    assert run(video, folder / "out", stages=stages).balanced
     return catalog_of(folder / "out")
 
 
