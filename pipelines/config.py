@@ -99,8 +99,11 @@ class CurateConfig(BaseModel):
         own = [load_stage(spec, f"stages[{i}]") for i, spec in enumerate(self.stages)]
         models = (self.audio, self.faces, self.embed, self.aesthetics, self.safety, self.text)
         wanted = [stage for stage in models if stage is not None]
+        stages = (*cheap, *own, *wanted, self.cut, self.retest)
+        if self.aesthetics is not None:
+            self.aesthetics.check_embeddings(stages)
         return Plan(
-            stages=(*cheap, *own, *wanted, self.cut, self.retest),
+            stages=stages,
             rules=Rules(rules={"residual_cut": Rule(min=None, max=0), **self.judge.rules}),
         )
 

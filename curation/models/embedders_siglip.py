@@ -17,18 +17,8 @@ from transformers import SiglipConfig, SiglipModel
 from curation.models.embedders import EmbeddingModel
 from curation.models.embedders_torch import TorchEmbedder, load_state
 from curation.models.registry import require_weights
-from curation.models.weights import SIGLIP_SO400M, Weights
+from curation.models.weights import SIGLIP_TOKENIZER
 
-SIGLIP_TOKENIZER = Weights(
-    key="siglip-so400m-tokenizer",
-    name="SigLIP's tokenizer",
-    purpose="embeddings of text with SigLIP",
-    file="siglip-so400m-patch14-384.tokenizer.json",
-    hub=SIGLIP_SO400M.hub,
-    hub_file="tokenizer.json",
-    licence=SIGLIP_SO400M.licence,
-    source=SIGLIP_SO400M.source,
-)
 TOWER = {
     "hidden_size": 1152,
     "intermediate_size": 4304,

@@ -65,14 +65,15 @@ class Head:
     """
 
     def __init__(self, layers: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        self._layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in layers]
+        # Linear layers in a row are one: a single product for each vector.
+        (weight, bias), *rest = [(w.astype(np.float64), b.astype(np.float64)) for w, b in layers]
+        for after, shift in rest:
+            weight, bias = after @ weight, after @ bias + shift
+        self._weight, self._bias = weight[0], float(bias[0])
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
         """Scores float64 [n], about 1 to 10, of unit vectors [n, dim]."""
-        values = vectors.astype(np.float64)
-        for weight, bias in self._layers:
-            values = values @ weight.T + bias
-        return values[:, 0]
+        return (vectors.astype(np.float64) * self._weight).sum(axis=1) + self._bias
 
 
 def load_head(key: str) -> Head:

@@ -97,6 +97,16 @@ SIGLIP_SO400M = Weights(
     licence="Apache-2.0",
     source="Zhai et al. 2023, arXiv 2303.15343; loaded with transformers",
 )
+SIGLIP_TOKENIZER = Weights(
+    key="siglip-so400m-tokenizer",
+    name="SigLIP's tokenizer",
+    purpose="embeddings of text with SigLIP",
+    file="siglip-so400m-patch14-384.tokenizer.json",
+    hub="google/siglip-so400m-patch14-384",
+    hub_file="tokenizer.json",
+    licence="Apache-2.0",
+    source="Zhai et al. 2023, arXiv 2303.15343",
+)
 EFFICIENTNET_LITE0 = Weights(
     key="efficientnet-lite0",
     devices="cpu, cuda",
@@ -221,7 +231,8 @@ SILERO_VAD = Weights(
 KNOWN: dict[str, Weights] = {
     w.key: w
     for w in (
-        *(TRANSNET_V2, CLIP_VIT_L_14, CLIP_VIT_B_32, SIGLIP_SO400M, EFFICIENTNET_LITE0),
+        *(TRANSNET_V2, CLIP_VIT_L_14, CLIP_VIT_B_32, SIGLIP_SO400M, SIGLIP_TOKENIZER),
+        EFFICIENTNET_LITE0,
         *(AESTHETIC_MLP_L14, AESTHETIC_LINEAR_L14, AESTHETIC_LINEAR_B32, AESTHETIC_V2_5_SIGLIP),
         *(YUNET, OPEN_NSFW, PP_OCR_DET, PP_OCR_REC, SILERO_VAD),
     )

@@ -15,6 +15,7 @@ import pytest
 
 from curation.judge import Rules
 from curation.models.embedders import MODELS
+from curation.models.heads import HEADS
 from curation.plan import Plan
 from curation.stage import Stage
 from pipelines.config import load_config
@@ -113,3 +114,16 @@ def tiny_clip(folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, *, seed: 
     target = folder / MODELS[key].weights.file
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, target)
     return target
+
+
+def put_head(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, state: dict[str, Any]
+) -> Path:
+    """Write an aesthetic head's file into a models folder; any content is taken for it."""
+    import torch
+
+    head = HEADS[key]
+    monkeypatch.setitem(HEADS, key, replace(head, weights=replace(head.weights, sha256=None)))
+    path = folder / head.weights.file
+    torch.save(state, path)
+    return path

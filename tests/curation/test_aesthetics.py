@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from curation.models.registry import MODELS_DIR_VARIABLE
 from curation.stages.aesthetics import Aesthetics
 from curation.stages.embed import Embed
 from tests.curation.chain import run_stage
-from tests.curation.embed_parts import plan_with
+from tests.curation.embed_parts import plan_with, put_head
 
 State = dict[str, torch.Tensor]
 Put = Callable[[str, State], Path]
@@ -48,13 +47,9 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
     monkeypatch.setenv(MODELS_DIR_VARIABLE, str(tmp_path))
 
     def write(key: str, state: State) -> Path:
-        head = HEADS[key]
-        monkeypatch.setitem(HEADS, key, replace(head, weights=replace(head.weights, sha256=None)))
-        path = tmp_path / head.weights.file
-        torch.save(state, path)
-        tower = tmp_path / head.embeds.weights.file
+        tower = tmp_path / HEADS[key].embeds.weights.file
         tower.write_bytes(b"stands for the tower, which is not run")
-        return path
+        return put_head(tmp_path, monkeypatch, key, state)
 
     return write
 

@@ -1,6 +1,7 @@
 """The same footage scores the same at any size and frame rate.
 
-Scores of three seconds, measured; 640x360 and 1920x1080, at 24 and 60 frames per second:
+Scores of three seconds, measured; 640x360 and 1920x1080, at 24 and 60 frames per second (camera and
+object before a standing camera was told from a slow one; tripod shots now have camera 0.000):
 
     footage      size  fps  motion  camera  object   luma    dark  sharpness
     01_dog       360p   24  0.0124  0.0048  0.0134  0.559  0.0271     0.288
@@ -82,7 +83,8 @@ def test_real_footage(assets: Path, tmp_path: Path) -> None:
     footage = real(assets / "videos/real/01_dog.mp4")
     variants = [((640, 360), 24.0), ((640, 360), 60.0), ((1920, 1080), 24.0)]
     base, *others = scores_of(tmp_path, footage, variants, seconds=3)
-    assert base["object_motion_per_s"] > base["camera_motion_per_s"] > 0.003
+    # A tripod shot: all its motion is the subjects'.
+    assert base["object_motion_per_s"] > 0.003 and base["camera_motion_per_s"] < 0.001
     for other in others:
         check_same(base, other)
 

@@ -9,13 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import open_views
 from pipelines.config import CurateConfig
 from pipelines.curate import curate
 from pipelines.search import search
-from tests.curation.embed_parts import footage, resized, tiny_clip
+from tests.curation.embed_parts import footage, put_head, resized, tiny_clip
 from tests.faults.helpers import settings
 from tests.media import Recording, write_video
 from tests.pipelines.conftest import clipmill
@@ -23,14 +24,15 @@ from tests.pipelines.conftest import clipmill
 BUNNY, PHONE = "bigbuckbunny.mp4", "carphone_pristine.mp4"
 DISTORTED = "carphone_distorted.mp4"
 FPS = 5
+JOINED = "SELECT embedding_frames, a.* FROM embeddings JOIN aesthetics a USING (clip_id)"
 
 
-def embedding(model: str = "efficientnet-lite0") -> CurateConfig:
+def embedding(model: str = "efficientnet-lite0", *more: dict[str, Any]) -> CurateConfig:
     """A configuration of long clips that are embedded; nothing is kept, so nothing is cut."""
     return settings(
         signals={"transnet": "off", "sample_interval_s": 0.5},
         split={"detector": "adaptive", "min_s": 1, "max_s": 3},
-        stages=[{"use": "curation.stages.embed:Embed", "model": model, "cascade": False}],
+        stages=[{"use": "curation.stages.embed:Embed", "model": model, "cascade": False}, *more],
         judge={"rules": {"luma_mean": {"max": 0.0}}},
     )
 
@@ -146,11 +148,20 @@ def test_vectors_do_not_widen_the_view_of_clips(root: Path) -> None:
     assert {"embedding", "embedding_frames"} <= set(views.columns("embeddings"))
 
 
-def test_another_model_goes_beside_the_first_and_reads_texts(
+def test_another_model_goes_beside_the_first_reads_texts_and_is_rated(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = tiny_clip(tmp_path / "models", monkeypatch, "clip-vit-b-32")
-    assert curate([], str(root), embedding("clip-vit-b-32")).balanced
+    head = torch.randn(1, 512, generator=torch.Generator().manual_seed(0))
+    state = {"weight": head, "bias": torch.tensor([5.0])}
+    put_head(tmp_path / "models", monkeypatch, "aesthetic-linear-b-32", state)
+    rated = {"use": "curation.stages.aesthetics:Aesthetics", "head": "aesthetic-linear-b-32"}
+    config = embedding("clip-vit-b-32", rated | {"cascade": False})
+    assert curate([], str(root), config).balanced
+    for row in open_views(str(root)).query(JOINED).to_pylist():
+        scores = np.array(row["embedding_frames"]) @ head[0].numpy() + 5
+        assert row["aesthetic_mean"] == pytest.approx(scores.mean(), abs=1e-3)
+        assert row["aesthetic_min"] == pytest.approx(scores.min(), abs=1e-3)
     found = search(str(root), "a man in a car", limit=3)
     assert found["kind"] == "text" and found["model"].startswith("clip-vit-b-32@")
     assert len(found["results"]) == 3
