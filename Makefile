@@ -24,7 +24,7 @@ demo: setup
 	$(VENV)/bin/clipmill demo
 
 test: setup
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(PYTHON) -m pytest -m slow

@@ -77,6 +77,8 @@ def write_part(
             ],
         },
         "score": {"scores": [{"clip_id": c, "luma_mean": 0.5} for c in clips]},
+        "technical": {"scores_technical": [{"clip_id": c, "noise": 0.01} for c in clips]},
+        "camera": {"scores_camera": [{"clip_id": c, "camera_shake": 0.0} for c in clips]},
         "cut": {"media": [{"clip_id": c, "media_path": f"media/{c}.mp4"} for c in clips]},
         "retest": {"retests": [{"clip_id": c, "residual_cut": False} for c in clips]},
     }

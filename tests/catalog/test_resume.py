@@ -68,7 +68,9 @@ def test_another_split_and_back(again: tuple[Path, Path]) -> None:
     shards, seconds = shard_bytes(out), run(inputs, out).account.seconds
     report = run(inputs, out, split={"max_s": 1.5})
     assert report.balanced
-    assert stages_run(report) == dict.fromkeys(["split", "score", "cut", "retest"], NUM_VIDEOS)
+    scorers = ("score", "technical", "camera")
+    wanted = dict.fromkeys(["split", *scorers, "cut", "retest"], NUM_VIDEOS)
+    assert stages_run(report) == wanted
     assert report.video_s == 0.0
     one_row_each(out)
     assert query(out, "SELECT max(duration_s) m FROM clips")[0]["m"] == pytest.approx(1.5)

@@ -179,12 +179,15 @@ def prints(*overrides: str) -> dict[str, str]:
     return load_config(overrides=list(overrides)).plan().fingerprints()
 
 
+SCORERS = ("score", "technical", "camera")
+
+
 @pytest.mark.parametrize(
     ("override", "changed"),
     [
         ("score.static_below_per_s=0.01", {"score"}),
-        ("split.min_s=1.0", {"split", "score", "cut", "retest"}),
-        ("signals.sample_quality=80", {"signals", "split", "score", "cut", "retest"}),
+        ("split.min_s=1.0", {"split", *SCORERS, "cut", "retest"}),
+        ("signals.sample_quality=80", {"signals", "split", *SCORERS, "cut", "retest"}),
         ("cut.crf=20", {"cut", "retest"}),
         ("retest.confidence=0.4", {"retest"}),
         ("judge.rules.sharpness.min=0.2", set()),  # gating is not reading
@@ -260,7 +263,7 @@ def test_groups_fuse_neighbours_of_equal_resources() -> None:
     plan = base().plan()
     assert [len(g) for g in plan.groups()] == [len(plan.stages)]
     other = Quiet(resources=fat)  # pyright: ignore[reportCallIssue]
-    assert [len(g) for g in plan_with(other).groups()] == [5, 1, 1]
+    assert [len(g) for g in plan_with(other).groups()] == [7, 1, 1]
 
 
 def test_tables_end_with_done_and_carry_keys() -> None:

@@ -117,6 +117,7 @@ def test_a_video_that_ended_is_not_divided_again(films: Path, whole: Path) -> No
     assert report.videos_run == 0 and counts(report) == {}
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_with_the_signals_in_a_group_of_their_own(
     films: Path, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ def refreshed(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_cannot_be_divided_is_passed_over_whole(films: Path, tmp_path: Path) -> None:
     """Damage, edit lists, containers without times: the rows are equal anyway, and it is told."""
     odd = tmp_path / "in"

@@ -106,6 +106,7 @@ def test_a_stage_that_breaks_off_leaves_no_rows(inputs: Path, tmp_path: Path) ->
     assert not ran & {"probe", "signals", "split"}, "what was done before the failure is kept"
 
 
+@pytest.mark.slow
 def test_too_many_bugs_stop_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
     make_videos(tmp_path / "in", 4)
     out, mended = tmp_path / "out", tmp_path / "mended"

@@ -53,6 +53,7 @@ MOMENTS = [
 """Amid the parts of the first video, of the second, at the joining, amid the clips."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

@@ -89,7 +89,7 @@ def test_shots_json(dataset: Dataset) -> None:
         (["curate", "x.mp4", "--out", "o", "split.maxs=3"], "did you mean 'max_s'"),
         (["curate", "x.mp4", "--out", "o", "split.max_s=long"], "valid number"),
         (["curate", "x.mp4", "--out", "o", "judge.rules.sharpnes.min=1"], "'sharpness'"),
-        (["curate", "x.mp4", "--out", "o", "--config", "nowhere.yaml"], "cluster, laptop"),
+        (["curate", "x.mp4", "--out", "o", "--config", "nowhere.yaml"], "cluster, full, laptop"),
         (["curate", "--out", "nowhere"], "no clipmill dataset"),
     ],
 )
