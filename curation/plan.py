@@ -101,6 +101,7 @@ class Plan:
         """
         missing = [(stage.name, weights) for stage in self.stages for weights in stage.missing()]
         if not missing:
+            self._check_rules_on_nulls()
             return
         wanted = "; ".join(f"{w.name} ({w.file}) for {stage}" for stage, w in missing)
         gets = " && ".join(dict.fromkeys(how_to_get(w) for _, w in missing))
@@ -111,6 +112,18 @@ class Plan:
         if can_skip.issuperset(stage for stage, _ in missing):
             mend += f"; or leave the scores null with {' '.join(skips)}"
         raise ConfigError(f"weights are not on this machine: {wanted}", mend=mend)
+
+    def _check_rules_on_nulls(self) -> None:
+        """Refuse a rule on scores that stay null for want of weights, unless it says what then."""
+        known = self.columns()
+        unready = {s.name for s in self.stages if not getattr(s, "ready", True)}
+        for column, rule in self.rules.rules.items():
+            if known[column].stage in unready and rule.if_null != "keep":
+                raise ConfigError(
+                    f"{known[column].stage} runs without its weights, so this is never known",
+                    where=f"judge.rules.{column}",
+                    mend="bring the weights (`clipmill models list`), or say if_null: keep",
+                )
 
     def columns(self) -> dict[str, Column]:
         """Every column a stage may read, by name."""

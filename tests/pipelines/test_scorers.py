@@ -67,6 +67,14 @@ def test_without_weights_nothing_starts(bare: None, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "media").exists()
 
 
+def test_a_rule_on_scores_that_stay_null_has_to_say_so(bare: None) -> None:
+    """No unseen clip passes for a safe one."""
+    plan = load_config("full", ["judge.rules.nsfw_max.if_null=error"]).plan()
+    with pytest.raises(ConfigError, match="safety runs without its weights"):
+        plan.require_models()
+    load_config("full").plan().require_models()
+
+
 def test_without_weights_scores_are_null_where_that_is_declared(bare: None, tmp_path: Path) -> None:
     out = tmp_path / "out"
     config = load_config("full", FAST)
