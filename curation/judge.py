@@ -9,7 +9,8 @@ once the value is there.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curation.errors import ConfigError
 from curation.ids import json_digest
 
+NONE_LATE: Mapping[str, str] = MappingProxyType({})
 KEPT, REJECTED, FAILED = "kept", "rejected", "failed"
 
 
@@ -91,13 +93,14 @@ class Rules(BaseModel):
         """The rules on some columns."""
         return Rules(rules={c: rule for c, rule in self.rules.items() if c in columns})
 
-    def judge(self, clips: pa.Table, late: Collection[str] = ()) -> pa.Table:
+    def judge(self, clips: pa.Table, late: Mapping[str, str] = NONE_LATE) -> pa.Table:
         """Judge a table of clips.
 
         Args:
             clips: ``clip_id``, ``video_id`` and the columns of the rules.
-            late: Columns that only clips which passed the other rules get: their null means that
-                the clip has not come so far, and passes.
+            late: Columns that only clips which passed the other rules get, each with the boolean
+                column of ``clips`` that says whether the clip has come so far. If it has not, the
+                column is null and passes; if it has, a null is judged as any other.
 
         Returns:
             One row per clip, in order: ``clip_id, video_id, verdict, reasons``.
@@ -117,7 +120,7 @@ class Rules(BaseModel):
                 high = numbers > _like(rule.max, values.type)
                 failing.append((f"high_{column}", high))
             if column in late:
-                continue
+                null = null & np.asarray(clips.column(late[column]).to_numpy(), dtype=bool)
             if rule.if_null != "keep":
                 failing.append((f"null_{column}", null))
             if rule.if_null == "error":

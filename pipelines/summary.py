@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -28,7 +29,9 @@ def config_yaml(config: CurateConfig) -> str:
 
 def print_run(report: RunReport, console: Console) -> None:
     """The summary at the end of a run: work by stage, then the root's account."""
-    table = Table(title=f"run {report.run_id} ({report.engine})", title_justify="left")
+    title = f"run {report.run_id} ({report.engine})"
+    # Without lines between the columns all of them fit a terminal of 80 characters.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("stage", no_wrap=True)
     for name in ("videos", "reused", "rows", "failed", "work s", "share", "clips/s", "video s/s"):
         table.add_column(name, justify="right")

@@ -18,11 +18,18 @@ def judge_catalog(catalog: Catalog, plan: Plan) -> int:
     Returns:
         Number of clips judged.
     """
-    views, rules, late = Views(catalog), plan.rules, plan.late_columns()
+    views, rules, tables = Views(catalog), plan.rules, plan.late_tables(plan.rules)
     if "clips" not in catalog.current().tables:
         return 0
-    columns = ", ".join(f'"{c}"' for c in ["clip_id", "video_id", *rules.columns()])
-    source = views.reader(f"SELECT {columns} FROM clips ORDER BY video_id, clip_id")
+    late = {column: f"reached {table}" for column, table in tables.items()}
+    columns = [f'"{c}"' for c in ["clip_id", "video_id", *rules.columns()]]
+    columns += [
+        f'clip_id IN (SELECT clip_id FROM "current_{table}") AS "reached {table}"'
+        for table in sorted(set(tables.values()))
+    ]
+    clips = views.clips(["clip_id", "video_id", *rules.columns()])
+    query = f"SELECT {', '.join(columns)} FROM ({clips}) ORDER BY video_id, clip_id"
+    source = views.reader(query)
     fingerprint = rules.fingerprint()
     count = 0
 

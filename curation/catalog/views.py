@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
+from collections.abc import Collection
 
 import duckdb
 import psutil
@@ -81,6 +82,20 @@ SELECT source_id, uri, size_bytes, etag, video_id,
     title, license, source, caption, metadata
 FROM joined
 """
+
+GIVEN = ("uri", "title", "license", "source", "caption", "metadata")
+FIRST_SOURCE = f"""
+SELECT DISTINCT ON (video_id) video_id, {", ".join(GIVEN)}
+FROM known_sources WHERE video_id IS NOT NULL ORDER BY video_id, uri
+"""
+VERDICT = """
+CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
+    THEN 'failed' ELSE v.verdict END AS verdict,
+CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
+    THEN b.codes ELSE v.reasons END AS reasons
+"""
+"""A clip that an error stopped has failed, whatever its scores say."""
+KEYS = frozenset({"clip_id", "video_id", "fingerprint"})
 
 
 class Views:
@@ -195,43 +210,68 @@ class Views:
 
     def _create_joins(self, stored: dict[str, pa.Schema]) -> None:
         """The views ``videos`` and ``clips``, of the tables of the latest run."""
-        current, schemas = list(stored), {t: schema.names for t, schema in stored.items()}
-        skip = HEAVY | set(self._plan.detail_tables)
-        video_tables = [t for t in current if t not in skip and "clip_id" not in schemas[t]]
-        joins = "".join(f' LEFT JOIN "current_{t}" USING (video_id)' for t in video_tables)
-        self._con.execute(f"CREATE VIEW videos AS SELECT * FROM live_videos{joins}")
-        if "clips" not in current:
-            return
-        clip_tables = [t for t in current if t not in skip | {"clips"} and "clip_id" in schemas[t]]
-        # Vectors are for comparing, not for reading: they stay in the view of their table.
-        left_out = {
-            t: ", ".join(["video_id", *(f'"{f.name}"' for f in stored[t] if is_vector(f.type))])
-            for t in clip_tables
-        }
-        joins = "".join(
-            f' LEFT JOIN (SELECT * EXCLUDE ({left_out[t]}) FROM "current_{t}") USING (clip_id)'
-            for t in clip_tables
-        )
-        self._con.execute(self._broken_clips(current))
-        self._con.execute(
-            f"""CREATE VIEW clips AS
-            WITH first_source AS (
-                SELECT DISTINCT ON (video_id)
-                    video_id, uri, title, license, source, caption, metadata
-                FROM known_sources WHERE video_id IS NOT NULL ORDER BY video_id, uri
+        self._stored = stored
+        self._con.execute(f"CREATE VIEW videos AS {self._videos_sql(None)}")
+        if "clips" in stored:
+            self._con.execute(self._broken_clips(list(stored)))
+            self._con.execute(f"CREATE VIEW clips AS {self._clips_sql(None)}")
+
+    def clips(self, columns: Collection[str]) -> str:
+        """A query of some columns of the view ``clips`` that joins only the tables they stand in.
+
+        The view itself joins them all, whatever is asked of it.
+        """
+        named = ", ".join(f'"{c}"' for c in columns)
+        return f"SELECT {named} FROM ({self._clips_sql(frozenset(columns))})"
+
+    def keep(self, name: str, sql: str) -> None:
+        """Keep the rows of a query as a table of this session, for several queries to come."""
+        self._con.execute(f'CREATE TEMP TABLE "{name}" AS {sql}')
+
+    def _joined(self, of_clip: bool, wanted: Collection[str] | None) -> list[str]:
+        """Tables with one row per clip, or per video, that hold any of the wanted columns."""
+        skip = HEAVY | set(self._plan.detail_tables) | {"clips"}
+        return [
+            t
+            for t, columns in self._stored.items()
+            if t not in skip
+            and ("clip_id" in columns.names) == of_clip
+            and (wanted is None or not set(wanted).isdisjoint(set(columns.names) - KEYS))
+        ]
+
+    def _videos_sql(self, wanted: Collection[str] | None) -> str:
+        tables = self._joined(of_clip=False, wanted=wanted)
+        joins = "".join(f' LEFT JOIN "current_{t}" USING (video_id)' for t in tables)
+        return f"SELECT * FROM live_videos{joins}"
+
+    def _clips_sql(self, wanted: Collection[str] | None) -> str:
+        """The view ``clips``, or as much of it as the wanted columns need."""
+
+        def needs(*columns: str) -> bool:
+            return wanted is None or not set(wanted).isdisjoint(columns)
+
+        joins = ""
+        for t in self._joined(of_clip=True, wanted=wanted):
+            # Vectors are for comparing, not for reading: they stay in the view of their table.
+            vectors = [f'"{f.name}"' for f in self._stored[t] if is_vector(f.type)]
+            left_out = ", ".join(["video_id", *vectors])
+            joins += (
+                f' LEFT JOIN (SELECT * EXCLUDE ({left_out}) FROM "current_{t}") USING (clip_id)'
             )
-            SELECT c.*, s.uri, s.title, s.license, s.source, s.caption, s.metadata,
-                CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
-                     THEN 'failed' ELSE v.verdict END AS verdict,
-                CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
-                     THEN b.codes ELSE v.reasons END AS reasons,
-                vid.* EXCLUDE (video_id)
-            FROM (SELECT * FROM "current_clips"{joins}) c
-            LEFT JOIN current_verdicts v ON v.clip_id = c.clip_id
-            LEFT JOIN broken_clips b ON b.clip_id = c.clip_id
-            LEFT JOIN first_source s ON s.video_id = c.video_id
-            LEFT JOIN videos vid ON vid.video_id = c.video_id"""
-        )
+        columns, sources = ["c.*"], f'(SELECT * FROM "current_clips"{joins}) c'
+        if needs(*GIVEN):
+            columns += [f"s.{name}" for name in GIVEN]
+            sources += f" LEFT JOIN ({FIRST_SOURCE}) s ON s.video_id = c.video_id"
+        if needs("verdict", "reasons"):
+            columns += [VERDICT]
+            sources += (
+                " LEFT JOIN current_verdicts v ON v.clip_id = c.clip_id"
+                " LEFT JOIN broken_clips b ON b.clip_id = c.clip_id"
+            )
+        if self._joined(of_clip=False, wanted=wanted):
+            columns += ["vid.* EXCLUDE (video_id)"]
+            sources += f" LEFT JOIN ({self._videos_sql(wanted)}) vid ON vid.video_id = c.video_id"
+        return f"SELECT {', '.join(columns)} FROM {sources}"
 
     def _broken_clips(self, current: list[str]) -> str:
         """The view of clips that an error stopped, with its codes.

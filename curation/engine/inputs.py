@@ -117,6 +117,12 @@ class UnitInputs:
             data[name] = self._clip_value(self._columns[name], clips)
         return pa.table(data)
 
+    def reached(self, table: str, clips: pa.Table) -> pa.Array | pa.ChunkedArray:
+        """For each clip whether the table has its row."""
+        rows = self.table(table).column("clip_id").combine_chunks()
+        options = pc.SetLookupOptions(value_set=rows)
+        return pc.call_function("is_in", [clips.column("clip_id")], options)
+
     def settled_clips(self, stage: Stage) -> set[str]:
         """Clips of which the catalog has this stage's row, or its final error."""
         table, fingerprint = next(iter(stage.adds)), self._prints[next(iter(stage.adds))]

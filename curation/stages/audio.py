@@ -73,6 +73,10 @@ class Audio(ModelStage):
         """Silero VAD."""
         return (SILERO_VAD,)
 
+    def unknown(self) -> frozenset[str]:
+        """Loudness and silence need no weights."""
+        return frozenset() if self.ready else frozenset({"speech_fraction"})
+
     def fallbacks(self) -> list[str]:
         """The one score that stays null."""
         if self.ready:

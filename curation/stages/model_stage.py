@@ -51,6 +51,12 @@ class ModelStage(Stage):
             return []
         return [w for w in self.weights() if find_weights(w) is None]
 
+    def unknown(self) -> frozenset[str]:
+        """Without its weights, all that it would write."""
+        if self.ready:
+            return frozenset()
+        return frozenset(name for columns in self.adds.values() for name in columns.names)
+
     def model_checksums(self) -> dict[str, str]:
         """sha256 of each file in use; another file is another score."""
         if not self.ready:

@@ -149,17 +149,20 @@ def test_a_rule_on_what_comes_after_cutting_gates_nothing_before_it() -> None:
     stages = {s.name: s for s in plan.stages}
     assert plan.gate(stages["cut"]).columns() == ["sharpness"]
     assert plan.gate(stages["retest"]).columns() == ["media_bytes", "sharpness"]
-    assert "media_bytes" in plan.late_columns() and "sharpness" not in plan.late_columns()
+    assert plan.late_tables(rules) == {"media_bytes": "media"}
     clips = pa.table(
         {
-            "clip_id": ["cut", "too large", "not cut", "blurred"],
-            "video_id": ["v"] * 4,
-            "sharpness": [0.5, 0.5, 0.5, 0.0],
-            "media_bytes": [5, 50, None, None],
+            "clip_id": ["cut", "too large", "not cut", "blurred", "of unknown size"],
+            "video_id": ["v"] * 5,
+            "sharpness": [0.5, 0.5, 0.5, 0.0, 0.5],
+            "media_bytes": [5, 50, None, None, None],
+            "is cut": [True, True, False, False, True],
         }
     )
-    found = rules.judge(clips, plan.late_columns())
-    assert found.column("verdict").to_pylist() == ["kept", "rejected", "kept", "rejected"]
+    found = rules.judge(clips, {"media_bytes": "is cut"})
+    verdicts = ["kept", "rejected", "kept", "rejected", "failed"]
+    assert found.column("verdict").to_pylist() == verdicts
+    assert found.column("reasons").to_pylist()[4] == ["null_media_bytes"]
     assert found.column("reasons").to_pylist()[1] == ["high_media_bytes"]
 
 
