@@ -29,6 +29,10 @@ class ErrorCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # above run.memory_limit_bytes
     MISSING_INPUT = "missing_input"  # a row that a stage needs is not there
     INTERNAL_ERROR = "internal_error"  # an unexpected exception: a bug in a stage
+    CAPTION_BACKEND = "caption_backend"  # the captioner's server failed
+    CAPTION_BUDGET = "caption_budget"  # the run's budget of calls or money is spent
+    CAPTION_INVALID = "caption_invalid"  # no usable answer after all attempts
+    CAPTION_GATE = "caption_gate"  # the captioner failed a check of its integrity
 
 
 RETRYABLE = frozenset(
@@ -41,6 +45,9 @@ RETRYABLE = frozenset(
         ErrorCode.OUT_OF_MEMORY,
         ErrorCode.MISSING_INPUT,
         ErrorCode.INTERNAL_ERROR,
+        ErrorCode.CAPTION_BACKEND,
+        ErrorCode.CAPTION_BUDGET,
+        ErrorCode.CAPTION_GATE,
     }
 )
 """Codes that the next run tries again; every other code is final under its fingerprint."""
@@ -75,6 +82,10 @@ class CatalogError(ClipmillError):
 
 class BudgetError(ClipmillError):
     """More unexpected failures than ``run.max_internal_errors``."""
+
+
+class GateError(ClipmillError):
+    """Captions that do not belong to their clips, over the whole run."""
 
 
 class MediaError(Exception):

@@ -94,11 +94,14 @@ class Plan:
         return pa.schema([pa.field(c.name, c.type) for c in known.values()])
 
     def require_models(self) -> None:
-        """Ask for every stage's weights before any work.
+        """Ask for every stage's weights, and what else it needs, before any work.
 
         Raises:
             ConfigError: Naming all that is missing, who wants it, and how to get it.
         """
+        problems = [(stage.name, text) for stage in self.stages for text in stage.problems()]
+        if problems:
+            raise ConfigError("; ".join(text for _, text in problems), where=problems[0][0])
         missing = [(stage.name, weights) for stage in self.stages for weights in stage.missing()]
         if not missing:
             self._check_rules_on_nulls()
@@ -116,9 +119,9 @@ class Plan:
     def _check_rules_on_nulls(self) -> None:
         """Refuse a rule on scores that stay null for want of weights, unless it says what then."""
         known = self.columns()
-        unready = {s.name for s in self.stages if not getattr(s, "ready", True)}
+        unknown = {column for stage in self.stages for column in stage.unknown()}
         for column, rule in self.rules.rules.items():
-            if known[column].stage in unready and rule.if_null != "keep":
+            if column in unknown and rule.if_null != "keep":
                 raise ConfigError(
                     f"{known[column].stage} runs without its weights, so this is never known",
                     where=f"judge.rules.{column}",
@@ -133,9 +136,10 @@ class Plan:
                 known.setdefault(column.name, column)
         return known
 
-    def late_columns(self) -> frozenset[str]:
-        """Columns that only clips kept so far get: those of gated stages."""
-        return frozenset(name for name, c in self.columns().items() if c.gated)
+    def late_tables(self, rules: Rules) -> dict[str, str]:
+        """Columns of some rules that only clips kept so far get, and the tables they stand in."""
+        known = self.columns()
+        return {c: known[c].table for c in rules.columns() if known[c].gated}
 
     def gate(self, stage: Stage) -> Rules:
         """The rules that decide which clips reach a gated stage: those on earlier columns."""

@@ -36,6 +36,7 @@ SOURCES = schema(
     source=STRING,
     caption=STRING,
     metadata=STRING,  # every other manifest column, as JSON
+    caption_origin=STRING,  # manifest | sidecar
 )
 
 # Which bytes a source held when it was read.

@@ -161,6 +161,14 @@ class Stage(BaseModel, ABC):
         """Weights that are not on this machine, and without which a run must not start."""
         return []
 
+    def problems(self) -> list[str]:
+        """What else a run must not start without, each with its mend: a key, a package."""
+        return []
+
+    def unknown(self) -> frozenset[str]:
+        """Columns that stay null on this machine, for want of weights."""
+        return frozenset()
+
     def fallbacks(self) -> list[str]:
         """What runs in place of something asked for that this machine lacks, in words."""
         return []

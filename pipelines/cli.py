@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 
 from curation.errors import ClipmillError
+from pipelines.captions_cli import app as captions_app
+from pipelines.forget import register as register_redo
 from pipelines.models_cli import app as models_app
 
 OK, UNBALANCED, REFUSED = 0, 1, 2
@@ -28,6 +30,8 @@ app = typer.Typer(
 )
 
 app.add_typer(models_app, name="models")
+app.add_typer(captions_app, name="captions")
+register_redo(app)
 
 Root = Annotated[str, typer.Argument(metavar="OUT", help="Dataset root (path or URL).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from curation.captions.facts import FACTS
 from curation.errors import ConfigError
 from curation.judge import Rule, Rules
 from curation.plan import Plan
@@ -25,6 +26,8 @@ from curation.stage import Stage
 from curation.stages.aesthetics import Aesthetics
 from curation.stages.audio import Audio
 from curation.stages.camera import Camera
+from curation.stages.caption import CaptionClips
+from curation.stages.check import CheckCaptions
 from curation.stages.cut import Cut
 from curation.stages.embed import Embed
 from curation.stages.faces import Faces
@@ -34,6 +37,7 @@ from curation.stages.safety import Safety
 from curation.stages.score import Score
 from curation.stages.signals import Signals
 from curation.stages.split import Split
+from curation.stages.subtitles import Subtitles
 from curation.stages.technical import Technical
 from curation.stages.text import OverlayText
 from pipelines.run_settings import InputSettings, RunSettings
@@ -63,6 +67,10 @@ class CurateConfig(BaseModel):
         judge: Rules by column.
         cut: See ``curation/stages/cut.py``.
         retest: See ``curation/stages/retest.py``.
+        subtitles: Words from files beside the videos; null: off. See
+            ``curation/stages/subtitles.py``.
+        caption: See ``curation/stages/caption.py``; null: off.
+        check: Of captions, see ``curation/stages/check.py``; null: off.
         shard: Packing.
         run: Engine and limits.
     """
@@ -86,11 +94,14 @@ class CurateConfig(BaseModel):
     judge: Rules = Rules()
     cut: Cut = Cut()  # pyright: ignore[reportCallIssue]
     retest: Retest = Retest()  # pyright: ignore[reportCallIssue]
+    subtitles: Subtitles | None = None
+    caption: CaptionClips | None = CaptionClips()  # pyright: ignore[reportCallIssue]
+    check: CheckCaptions | None = CheckCaptions(alignment="off")  # pyright: ignore[reportCallIssue]
     shard: ShardSettings = ShardSettings()  # pyright: ignore[reportCallIssue]
     run: RunSettings = RunSettings()  # pyright: ignore[reportCallIssue]
 
     def plan(self) -> Plan:
-        """The plan: cheap stages, the user's own, models, then cut and retest of what is kept.
+        """The plan: cheap stages, the user's own, models; cut, retest, caption of what is kept.
 
         Models run from the cheapest to the dearest, each on what the rules have kept so far. A clip
         with a cut inside is rejected unless a rule says otherwise in so many words.
@@ -100,12 +111,30 @@ class CurateConfig(BaseModel):
         models = (self.audio, self.faces, self.embed, self.aesthetics, self.safety, self.text)
         wanted = [stage for stage in models if stage is not None]
         stages = (*cheap, *own, *wanted, self.cut, self.retest)
+        stages = (*stages, *self._words(stages))
         if self.aesthetics is not None:
             self.aesthetics.check_embeddings(stages)
         return Plan(
             stages=stages,
             rules=Rules(rules={"residual_cut": Rule(min=None, max=0), **self.judge.rules}),
         )
+
+    def _words(self, before: tuple[Stage, ...]) -> list[Stage]:
+        """The stages that deal in words; they are told which measurements there are."""
+        words: list[Stage] = [] if self.subtitles is None else [self.subtitles]
+        facts = tuple(s.name for s in (*before, *words) if s.name in FACTS)
+        if self.caption is not None:
+            words.append(self.caption.model_copy(update={"facts": facts}))
+            if self.check is not None:
+                words.append(self._checked_by(self.check.model_copy(update={"facts": facts})))
+        return words
+
+    def _checked_by(self, check: CheckCaptions) -> CheckCaptions:
+        """The check, with the model of ``embed`` where that one knows texts."""
+        if check.model is not None or self.embed is None:
+            return check
+        model = self.embed.in_use
+        return check.model_copy(update={"model": model.weights.key, "stored": model.joint_text})
 
 
 def load_stage(spec: dict[str, Any], where: str) -> Stage:

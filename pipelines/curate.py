@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from curation.captions.gate import run_gate
+from curation.captions.ledger import Ledger
 from curation.catalog.account import take_account
 from curation.catalog.catalog import Catalog
 from curation.catalog.commit import Committer
@@ -29,13 +31,14 @@ from curation.engine.inline import group_specs, run_inline
 from curation.engine.segments import sweep_segments
 from curation.engine.unit import StageCount, Unit, UnitResult, WorkerSpec
 from curation.engine.waves import Waves
-from curation.errors import BudgetError, ConfigError
+from curation.errors import BudgetError, ConfigError, GateError
 from curation.plan import Plan
 from curation.shards.samples import kept_samples
 from curation.shards.writer import write_shards
 from curation.storage import Storage
 from pipelines.config import CurateConfig
-from pipelines.progress import RunProgress
+from pipelines.forget import finish_forgetting
+from pipelines.progress import RunProgress, count_progress
 from pipelines.report.page import write_page
 from pipelines.run_report import RunReport, new_run_id
 from pipelines.sources import as_table, expand
@@ -82,7 +85,8 @@ def curate(
         job.prepare(rows, stack)
         units = job.pending()
         if units:
-            job.run(units, cluster if fresh else job.start_engine(address, stack))
+            cluster = cluster if fresh else job.start_engine(address, stack)
+            job.run(units, cluster)
             judge_catalog(job.catalog, job.plan)
         job.finish()
     return job.report
@@ -125,6 +129,7 @@ class _Job:
             raise ConfigError("no input", mend="name files, folders, globs or a manifest")
         stack.enter_context(Lease(self.storage, self.run_id))
         self.catalog.create(self.plan.table_schemas())
+        finish_forgetting(self.catalog)
         self.report.interrupted = clear_markers(self.storage)
         self.report.recovered_parts = self._committer.recover()
         rows = self._with_state(rows)
@@ -167,7 +172,45 @@ class _Job:
         return units
 
     def run(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
-        """Run the pending units and commit their parts as they come."""
+        """Run the pending units; where captions are asked for ahead, in two passes."""
+        caption = self.config.caption
+        if caption is None or not caption.asked_ahead:
+            self._pass(units, cluster)
+            return
+        if cluster is None:
+            raise ConfigError(
+                "vllm captions all videos together, through Ray",
+                where="caption.backend.kind",
+                mend="run.engine=ray",
+            )
+        names = [s.name for s in self.plan.stages]
+        before = set(names[: names.index("caption")])
+        first = [replace(u, todo=tuple(n for n in u.todo if n in before)) for u in units]
+        if first := [u for u in first if u.todo]:
+            self._pass(first, cluster)
+            judge_catalog(self.catalog, self.plan)
+        rest = [u for u in pending_units(Views(self.catalog), self.plan) if "caption" in u.todo]
+        if rest:
+            self._ask_ahead(rest, cluster)
+            self._waves = self._waves.anew()
+            self._pass(rest, cluster)
+
+    def _ask_ahead(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - a RayCluster
+        from curation.engine.ask_ahead import ask_ahead
+
+        stage = next(s for s in self.plan.stages if s.name == "caption")
+        spec = group_specs(self.plan, self.storage, self.run_id, self.config.run.limits())[0]
+        with count_progress("questions answered", quiet=self.quiet) as show:
+            passes = ask_ahead(
+                cluster,
+                replace(spec, stages=(stage,)),
+                units,
+                beat=lambda done: show(done.num_asked),
+            )
+        self.report.asked_ahead = [asdict(done) for done in passes]
+
+    def _pass(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
+        """Run units and commit their parts as they come."""
         run = self.config.run
         specs = group_specs(
             *(self.plan, self.storage, self.run_id, run.limits()),
@@ -217,21 +260,41 @@ class _Job:
                 self._committer.add(part)
         progress.advance(result, through=through)
         self._check_budget()
+        if self.report.distrusted:
+            self._committer.flush()
+            raise GateError(
+                f"the captioner cannot be trusted: {self.report.distrusted}",
+                where=self.storage.url,
+                mend="nothing was shipped; mend the captioner, and run again: clips without a "
+                "caption are tried anew",
+            )
 
     def finish(self) -> None:
-        """Shard, account, record, tidy up."""
+        """Look at the captions, shard, account, record, tidy up."""
+        if self.config.run.caption_gate != "off":
+            gate = run_gate(Views(self.catalog))
+            self.report.gate = gate.as_dict()
+            if self.config.run.caption_gate == "fail":
+                gate.raise_if_failed(self.storage.url)
         self.report.shards = write_shards(
             self.storage,
-            lambda: kept_samples(self.catalog, self.config.shard.seed),
+            lambda: kept_samples(self.catalog, self.config.shard),
             self.config.shard,
         )
         self.catalog.compact()
         self.storage.remove_tree(ATTEMPTS)
+        if self._captioned():
+            Ledger(self.storage).sweep()
         sweep_segments(self.storage, self.report.fingerprints.values(), self._waves.retried)
         self.report.account = take_account(self.catalog)
         self.report.wall_s = round(time.time() - self.started, 2)
         self.catalog.finish_run(self.run_id, self.report.as_dict())
         self.report.page = write_page(self.catalog, self.report.as_dict())
+
+    def _captioned(self) -> bool:
+        """True when no clip waits for another try: stored answers are of no more use."""
+        sql = "SELECT count(*) AS n FROM current_errors WHERE stage = 'caption' AND retryable"
+        return Views(self.catalog).query(sql).column("n")[0].as_py() == 0
 
     def _check_budget(self) -> None:
         bugs = self.report.internal_errors

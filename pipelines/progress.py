@@ -43,6 +43,27 @@ def byte_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int], None]]
         yield lambda size: bar.advance(task, size)
 
 
+@contextmanager
+def count_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """How many of an unknown number are done, with a rate; lines when there is no terminal."""
+    began = last = time.monotonic()
+
+    def line(count: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if not quiet and now - last > PLAIN_EVERY_S:
+            last = now
+            print(f"{count} {title}, {count / (now - began):.1f}/s", file=sys.stderr)
+
+    if quiet or not sys.stderr.isatty():
+        yield line
+        return
+    columns = (TextColumn("{task.completed:.0f} {task.description}"), TimeElapsedColumn(), _Rate())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda count: bar.update(task, completed=count)
+
+
 class _Rate(ProgressColumn):
     """Units per second, and what the stage made of them."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from curation.captions.gate import run_gate
 from curation.catalog.account import Account, take_account
 from curation.catalog.catalog import Catalog
 from curation.catalog.lease import Lease
 from curation.catalog.verdicts import judge_catalog
+from curation.catalog.views import Views
 from curation.shards.samples import kept_samples
 from curation.shards.writer import ShardReport, write_shards
 from curation.storage import Storage
@@ -43,8 +45,10 @@ def reshard(
     catalog = Catalog.open(out)
     run_id = new_run_id()
     with Lease(storage, run_id):
+        if config.run.caption_gate == "fail":
+            run_gate(Views(catalog)).raise_if_failed(storage.url)
         return write_shards(
-            storage, lambda: kept_samples(catalog, config.shard.seed), config.shard, on_sample
+            storage, lambda: kept_samples(catalog, config.shard), config.shard, on_sample
         )
 
 

@@ -29,6 +29,10 @@ class RunReport:
         long_videos: What was divided, see ``WaveCounts``; empty without work.
         recovered_parts: Parts that an earlier, killed run had left.
         interrupted: Sources in work when an earlier run was ended from outside.
+        distrusted: Why a captioner's answers cannot be believed; empty: nothing speaks against
+            them.
+        asked_ahead: What each pass over the questions of all videos did, see ``Prefilled``.
+        gate: What the gate of the captions found, see ``GateReport``.
         fallbacks: What ran in place of something this machine lacks.
         first_video_s: Command start to first finished video; None without work.
         engine_start_s: Time Ray took to start; 0 inline.
@@ -50,6 +54,9 @@ class RunReport:
     long_videos: dict[str, int] = field(default_factory=dict)
     recovered_parts: int = 0
     interrupted: list[str] = field(default_factory=list)
+    distrusted: str = ""
+    asked_ahead: list[dict[str, Any]] = field(default_factory=list)
+    gate: dict[str, Any] = field(default_factory=dict)
     fallbacks: list[str] = field(default_factory=list)
     first_video_s: float | None = None
     engine_start_s: float = 0.0
@@ -81,6 +88,7 @@ class RunReport:
         if self.first_video_s is None and good:
             self.first_video_s = round(at_s, 2)
         self.internal_errors += result.internal_errors
+        self.distrusted = self.distrusted or result.distrusted
         self.video_s = round(self.video_s + (result.video_s or 0.0), 3)
         if result.error and through:
             self.errors[result.error] = self.errors.get(result.error, 0) + 1

@@ -28,6 +28,8 @@ class RunSettings(BaseModel):
         memory_limit_bytes: A worker above this resident size is killed; null: a share of the
             machine's memory.
         max_internal_errors: A run with more unexpected failures than this stops.
+        caption_gate: What happens when captions do not fit their clips over the whole run: nothing
+            is shipped (fail), it is said (warn), or nobody looks (off). See ``captions/gate.py``.
         commit_rows: Rows that wait before they are committed.
         commit_every_s: Seconds before waiting rows are committed.
     """
@@ -41,6 +43,7 @@ class RunSettings(BaseModel):
     stall_timeout_s: float = Field(300.0, gt=0)
     memory_limit_bytes: int | None = Field(None, gt=0)
     max_internal_errors: int = Field(50, ge=0)
+    caption_gate: Literal["fail", "warn", "off"] = "fail"
     commit_rows: int = Field(20_000, ge=1)
     commit_every_s: float = Field(20.0, gt=0)
 

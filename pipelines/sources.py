@@ -141,8 +141,10 @@ def _source(uri: str, record: dict[str, Any], settings: InputSettings) -> dict[s
     for key in GIVEN:
         value = named.pop(key, None)
         row[key] = None if value is None else str(value)
+    row["caption_origin"] = None if row["caption"] is None else "manifest"
     if row["caption"] is None and settings.text_sidecars:
         row["caption"] = _sidecar(fs, path)
+        row["caption_origin"] = None if row["caption"] is None else "sidecar"
     row["metadata"] = canonical_json(named) if named else None
     return row
 

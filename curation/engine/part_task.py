@@ -59,7 +59,7 @@ class PartTask(UnitTask):
         self._result.stage = self._stage_name
 
     def _do(self, stage: Stage, part: Part, attempt: Attempt) -> Seams:
-        inputs = self._open_inputs(attempt)
+        inputs = self._open_inputs(attempt.beat)
         checked = CheckedOutputs(
             stage, inputs.video_id, self._around.prints[stage.name], self._around.schemas
         )

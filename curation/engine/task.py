@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pyarrow as pa
@@ -40,7 +40,7 @@ class Task(UnitTask):
             self._identify(attempt)
             if self._result.duplicate:
                 return
-        inputs = self._open_inputs(attempt)
+        inputs = self._open_inputs(attempt.beat)
         for stage in self._stages:
             if stage.name not in self._unit.todo:
                 continue
@@ -52,6 +52,11 @@ class Task(UnitTask):
             if self._divide(stage, inputs) or self._share(stage, inputs):
                 return
             self._run_stage(stage, inputs, attempt)
+
+    def batches(self, stage: Stage, beat: Callable[[], None]) -> Iterator[pa.Table]:
+        """What a clip-grain stage would be given now, for who wants to look ahead."""
+        inputs = self._open_inputs(beat)
+        yield from inputs.clip_batches(stage, self._pending_clips(stage, inputs))
 
     def fail(self, code: str, message: str) -> None:
         """Drop the stage's rows, and write its error row."""
@@ -200,8 +205,11 @@ class Task(UnitTask):
         wanted = clips.column("clip_id").to_pylist()
         if stage.gated:
             rules = self._spec.plan.gate(stage)
-            late = self._spec.plan.late_columns()
-            verdicts = rules.judge(inputs.clip_columns(clips, rules.columns()), late)
+            judged = inputs.clip_columns(clips, rules.columns())
+            late = self._spec.plan.late_tables(rules)
+            for table in sorted(set(late.values())):
+                judged = judged.append_column(f"reached {table}", inputs.reached(table, clips))
+            verdicts = rules.judge(judged, {c: f"reached {t}" for c, t in late.items()})
             kept = verdicts.column("verdict").to_pylist()
             wanted = [c for c, v in zip(wanted, kept, strict=True) if v == KEPT]
         settled = inputs.settled_clips(stage) if wanted else set()
@@ -236,6 +244,8 @@ class Task(UnitTask):
         self, stage: str, fingerprint: str, code: str, message: str, clip_id: str | None
     ) -> None:
         self._result.internal_errors += str(code) == ErrorCode.INTERNAL_ERROR
+        if str(code) == ErrorCode.CAPTION_GATE:
+            self._result.distrusted = message
         row = {
             "source_id": self._unit.source_id,
             "video_id": self._unit.video_id,

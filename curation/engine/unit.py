@@ -144,6 +144,7 @@ class UnitResult:
         duplicate: True when another source with the same bytes is being worked on.
         counts: Per stage.
         internal_errors: Error rows that are bugs, of the unit and of its clips.
+        distrusted: Why a backend's answers cannot be believed; empty: nothing speaks against them.
         video_s: Length of the video in seconds, when it was decoded.
         wall_s: Time the worker spent on it.
         shares: Spans of the video's clips to be done one by one, from the stage ``stage`` on.
@@ -160,6 +161,7 @@ class UnitResult:
     duplicate: bool = False
     counts: dict[str, StageCount] = field(default_factory=dict)
     internal_errors: int = 0
+    distrusted: str = ""
     video_s: float | None = None
     wall_s: float = 0.0
     shares: list[tuple[int, int]] = field(default_factory=list)

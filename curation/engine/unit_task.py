@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class UnitTask(ABC):
             }.get(ErrorCode(attempt.code), "the worker process died")
             raise MediaError(attempt.code, f"{how}, {attempt.number - 1} times")
 
-    def _open_inputs(self, attempt: Attempt) -> UnitInputs:
+    def _open_inputs(self, beat: Callable[[], None]) -> UnitInputs:
         """The unit's rows; its bytes are looked for when a stage asks for them."""
         unit = self._unit
         assert unit.video_id is not None
@@ -115,10 +116,10 @@ class UnitTask(ABC):
             earlier=[PartReader(self._spec.storage, p, self._scratch) for p in parts],
             video_id=unit.video_id,
             given=self._given or {"uri": unit.uri},
-            locate=lambda: self._locate(unit.video_id or "", attempt),
+            locate=lambda: self._locate(unit.video_id or "", beat),
         )
 
-    def _locate(self, video_id: str, attempt: Attempt) -> dict[str, Any]:
+    def _locate(self, video_id: str, beat: Callable[[], None]) -> dict[str, Any]:
         """Where the bytes of a known video lie on this machine.
 
         Raises:
@@ -127,7 +128,7 @@ class UnitTask(ABC):
         unit = self._unit
         given = local_path_if_unchanged(unit.uri, unit.etag)
         if given is None:
-            given, found = hash_source(unit.uri, self._scratch, attempt.beat)
+            given, found = hash_source(unit.uri, self._scratch, beat)
             if found != video_id:
                 raise MediaError(
                     ErrorCode.MISSING_INPUT,

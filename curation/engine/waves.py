@@ -74,6 +74,12 @@ class Waves:
         self._errors: dict[str, tuple[str, str]] = {}
         self._next: list[Unit] = []
 
+    def anew(self) -> Waves:
+        """For another pass over the same videos: what is counted and noted stays."""
+        other = Waves()
+        other.counts, other.retried = self.counts, self.retried
+        return other
+
     def new(self, result: UnitResult) -> bool:
         """False for a second result of a unit: Ray ran it twice. Its rows are dropped at commit."""
         key = result.unit.key

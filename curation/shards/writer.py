@@ -16,17 +16,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from curation.ids import canonical_json, shuffle_key
 from curation.schema import FLOAT64, INT32, INT64, STRING, schema
+from curation.shards.captions import DEFAULT_ORDER, DEFAULT_WEIGHTS, check_kind, full_weights
 from curation.shards.tar import Sample, sample_bytes, tar_bytes, write_tar
 from curation.storage import CHUNK_BYTES, Storage
 
 FOLDER = "shards"
 STAGING = "shards.staging"
 INDEX = f"{FOLDER}/index.parquet"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 INDEX_SCHEMA = schema(
     clip_id=STRING,
@@ -37,7 +38,8 @@ INDEX_SCHEMA = schema(
     width_px=INT32,
     fps=FLOAT64,
     duration_s=FLOAT64,
-    has_caption=pa.bool_(),
+    has_caption=pa.bool_(),  # the .txt is not empty
+    num_captions=INT32,  # texts in the .json
     mp4_offset=INT64,  # of the member's first byte in the shard
     mp4_bytes=INT64,
     mp4_sha256=STRING,
@@ -57,12 +59,33 @@ class ShardSettings(BaseModel):
         target_bytes: A shard is closed when the next sample would grow the file beyond this; only
             a single sample that is larger makes a larger shard.
         seed: Orders the clips inside a bucket.
+        caption_weights: How often a trainer draws each kind of caption, relative to the others;
+            see ``curation/shards/captions.py``. Kinds that are left out keep their defaults.
+        caption_default: Which kind becomes the ``.txt``: the first that a clip has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     target_bytes: int = Field(256 * 2**20, ge=4096, description="size of a shard in bytes")
     seed: int = Field(0, description="order of clips inside a bucket")
+    caption_weights: dict[str, float] = Field(
+        default_factory=lambda: dict(DEFAULT_WEIGHTS),
+        description="kind -> relative weight of a draw; 0: stored, never drawn",
+    )
+    caption_default: tuple[str, ...] = Field(
+        default=DEFAULT_ORDER,
+        description="kinds, in the order in which they are taken for the .txt",
+    )
+
+    @field_validator("caption_weights")
+    @classmethod
+    def _all_kinds(cls, value: dict[str, float]) -> dict[str, float]:
+        return full_weights(value)
+
+    @field_validator("caption_default")
+    @classmethod
+    def _known_kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_kind(kind) for kind in value)
 
 
 @dataclass(frozen=True)
@@ -172,6 +195,7 @@ def _index_row(name: str, sample: Sample) -> dict[str, Any]:
         "fps": sample.fps,
         "duration_s": sample.duration_s,
         "has_caption": bool(sample.caption),
+        "num_captions": len(sample.record.get("captions", ())),
         "mp4_sha256": sample.media_sha256,
     }
 

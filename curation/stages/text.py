@@ -12,7 +12,7 @@ Cost: about 160 ms per frame looked at on one core, so at most that per second o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import cv2
@@ -28,7 +28,7 @@ from curation.signals.personal_text import personal_kinds
 from curation.signals.text_area import covered, largest_free
 from curation.signals.text_kinds import OVERLAY, Judged, judge_tracks, kind_of_clip
 from curation.signals.text_pictures import Line, Pictures
-from curation.signals.text_tracks import follow
+from curation.signals.text_tracks import Track, follow
 from curation.stage import Output, StageContext
 from curation.stages.model_stage import ModelStage
 from curation.stages.sampled import picture, spread
@@ -37,13 +37,17 @@ DIGITS = 4
 LEAST_FREE_AREA = 0.5
 """A crop that loses more than half is no proposal."""
 SIDES = ("left", "top", "right", "bottom")
+BETWEEN_LINES, MAX_READ = " | ", 300
+"""In ``text_read``, and its greatest length: the rest of a page of text is left out."""
+MIN_LETTERS = 2
+"""Letters or digits of a line in ``text_read``: single ones are mostly no letters."""
 
 
 class OverlayText(ModelStage):
     """Finds text in clips and says what kind it is."""
 
     name: ClassVar[str] = "text"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[pa.Schema] = schema(
         clip_id=STRING, sample_pts_s=DOUBLES, sample_jpegs=pa.list_(pa.binary())
     )
@@ -66,6 +70,7 @@ class OverlayText(ModelStage):
             # The largest crop without it; null when that loses more than half of the picture.
             **{f"text_free_{side}_fraction": FLOAT32 for side in SIDES},
             personal_text_count=INT32,  # lines with an address, number or plate; null: not read
+            text_read=STRING,  # sure lines in order of first sight, " | " between; null: not read
             text_model=STRING,
         ),
         "text_boxes": schema(
@@ -90,7 +95,16 @@ class OverlayText(ModelStage):
     )
     read: bool = Field(False, description="read the text, to count personal data in it")
     min_read_score: float = Field(0.6, ge=0, le=1, description="mean probability of read letters")
-    keep_text: bool = Field(False, description="store what was read")
+    min_sure_score: float = Field(
+        # Half read lines and things taken for letters score 0.6-0.9.
+        0.93,
+        ge=0,
+        le=1,
+        description="mean probability of the letters of a line in `text_read`",
+    )
+    keep_text: bool = Field(
+        False, description="store what was read of every line, personal data too"
+    )
     threads: int = Field(1, ge=1, description="CPU threads of the network")
 
     _context: StageContext | None = PrivateAttr(default=None)
@@ -160,6 +174,7 @@ class OverlayText(ModelStage):
                     quad = found[line.at][line.slot].quad_px
                     text, sure = self._reader.read(frames[line.at][1], quad)
                     clip.texts[line.at, line.slot] = text if sure >= self.min_read_score else ""
+                    clip.sure[line.at, line.slot] = sure
         return clip
 
     def _scores(self, clip: Clip) -> dict[str, Any]:
@@ -186,7 +201,20 @@ class OverlayText(ModelStage):
         row |= {"text_kind": kind, "text_model": self._model()}
         if clip.texts is not None:
             row["personal_text_count"] = sum(bool(personal_kinds(t)) for t in clip.once_read())
+            row["text_read"] = self._read(clip)
         return row
+
+    def _read(self, clip: Clip) -> str:
+        """The sure lines as one text, without personal data unless it is to be kept."""
+        lines = clip.surely_read(self.min_sure_score)
+        public = [t for t in lines if self.keep_text or not personal_kinds(t)]
+        kept, length = [], 0
+        for line in public:
+            length += len(line) + len(BETWEEN_LINES) * bool(kept)
+            if length > MAX_READ:
+                break
+            kept.append(line)
+        return BETWEEN_LINES.join(kept)
 
     def _model(self) -> str:
         return "+".join(f"{w.key}@{file_sha256(require_weights(w))[:12]}" for w in self.weights())
@@ -200,11 +228,13 @@ class Clip:
         times_s: Times of the frames.
         judged: Every track, and what it is.
         texts: What was read, by frame and slot; None: nothing was.
+        sure: How sure the reader was of it, 0-1.
     """
 
     times_s: list[float]
     judged: list[Judged]
     texts: dict[tuple[int, int], str] | None = None
+    sure: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def boxes(self, kinds: Collection[str] | None = None, at: int | None = None) -> np.ndarray:
         """Boxes [n, 4] of some kinds, in all frames or one."""
@@ -234,6 +264,31 @@ class Clip:
             for j in self.judged
             for text in dict.fromkeys(self.texts[line.at, line.slot] for line in j.track.lines)
         ]
+
+    def surely_read(self, min_score: float) -> list[str]:
+        """The best reading of each track, each text once, in order of first sight.
+
+        Args:
+            min_score: Mean probability of the letters, from which a track counts: the median
+                of its frames, since a wrong reading now and then is sure of itself.
+        """
+        assert self.texts is not None
+        tracks = sorted((j.track for j in self.judged), key=lambda t: (t.lines[0].at, _top(t)))
+        found: dict[str, str] = {}
+        for track in tracks:
+            places = [(line.at, line.slot) for line in track.lines]
+            best = max(places, key=lambda p: self.sure[p])
+            text = self.texts[best].replace(BETWEEN_LINES.strip(), " ").replace("□", " ")
+            key = "".join(c for c in text.casefold() if c.isalnum())
+            sure = float(np.median([self.sure[p] for p in places])) >= min_score
+            if sure and len(key) >= MIN_LETTERS and not any(key in other for other in found):
+                found[key] = " ".join(text.split())
+        return list(found.values())
+
+
+def _top(track: Track) -> float:
+    """Where a track's first line begins, for the order of reading."""
+    return float(track.lines[0].box[1])
 
 
 def _line(at: int, slot: int, found: Found, shape: tuple[int, ...]) -> Line:

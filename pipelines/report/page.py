@@ -19,6 +19,7 @@ from curation.catalog.account import take_account
 from curation.catalog.catalog import Catalog, PlanRecord
 from curation.catalog.views import Views
 from pipelines.report import words
+from pipelines.report.captions import captions_section, default_captions
 from pipelines.report.charts import PLOT_HEIGHT, PLOT_WIDTH, draw_charts
 from pipelines.report.failures import clip_failures, source_failures
 from pipelines.report.funnel import count_reasons, draw_funnel, shard_totals
@@ -56,7 +57,7 @@ def write_page(
         Path or URL of the page.
     """
     html = (
-        _environment()
+        page_environment()
         .get_template("page.html")
         .render(page_context(catalog, run, max_pictures=max_pictures, seed=seed))
     )
@@ -92,6 +93,7 @@ def page_context(
             max_pictures=max_pictures,
             seed=seed,
         )
+    shown = [card.clip_id for cards in sheets.values() for card in cards]
     return {
         "name": root_name(catalog.storage.url),
         "at": latest.get("recorded_at"),
@@ -103,6 +105,8 @@ def page_context(
         "charts": draw_charts(views, rules, by_reason) if has_clips else [],
         "plot": (PLOT_WIDTH, PLOT_HEIGHT),
         "sheets": sheets,
+        "told": default_captions(catalog, views, shown, config),
+        "captions": captions_section(catalog, views, run, config),
         "seed": seed,
         "source_failures": source_failures(views),
         "clip_failures": clip_failures(views) if account["clips"].get("failed") else [],
@@ -121,7 +125,8 @@ def root_name(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].strip('/')}"
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates of this folder: everything that they show is escaped."""
     environment = Environment(
         loader=PackageLoader("pipelines.report", ""),
         autoescape=True,

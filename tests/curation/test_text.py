@@ -14,7 +14,10 @@ import pytest
 
 from curation.models.registry import find_weights
 from curation.models.weights import PP_OCR_DET, PP_OCR_REC, Weights
-from curation.stages.text import OverlayText
+from curation.signals.text_kinds import Judged
+from curation.signals.text_pictures import Line
+from curation.signals.text_tracks import Track
+from curation.stages.text import Clip, OverlayText
 from tests.bench.text import is_covered, measure
 from tests.bench.text_footage import (
     TextClip,
@@ -139,6 +142,49 @@ def test_personal_text_is_counted_but_kept_only_when_asked() -> None:
     (row,), boxes = rows_of(stage_of(num_frames=1), made)
     assert row["personal_text_count"] is None
     assert boxes[0]["personal"] is None
+
+
+@needs_weights
+def test_what_was_read_is_told_once_without_personal_data() -> None:
+    card = np.full((480, 854, 3), 30, np.uint8)
+    for i, text in enumerate(("The long river", "anna.berg@example.org", "Second part")):
+        card, _ = put_line(card, text, height=0.08, centre=(0.5, 0.3 + 0.2 * i), style="plain")
+    made = TextClip(name="card", kind="title", pictures=[card] * 2, boxes=[[], []])
+
+    def lines(**fields: object) -> list[str]:
+        (row,), _ = rows_of(stage_of(num_frames=2, **fields), made)
+        return [line.replace(" ", "") for line in row["text_read"].split(" | ")]
+
+    assert lines(read=True) == ["Thelongriver", "Secondpart"]
+    assert lines(read=True, keep_text=True) == [
+        "Thelongriver",
+        "anna.berg@example.org",
+        "Secondpart",
+    ]
+    assert lines(read=True, min_sure_score=1.0) == [""]
+    nothing = TextClip(name="none", kind="none", pictures=PAN[:1], boxes=[[]])
+    (row,), _ = rows_of(stage_of(read=True), nothing)
+    assert row["text_read"] == ""
+    (row,), _ = rows_of(stage_of(), nothing)
+    assert row["text_read"] is None
+
+
+def test_text_read_holds_whole_lines_in_order_of_first_sight() -> None:
+    texts = {
+        (0, 0): "second", (0, 1): "First line", (1, 0): "SECOND", (1, 1): "x", (2, 0): "unsure",
+    }  # fmt: skip
+    sure = {(0, 0): 0.95, (0, 1): 0.99, (1, 0): 0.99, (1, 1): 0.99, (2, 0): 0.8}
+
+    def track(top: float, *places: tuple[int, int]) -> Judged:
+        lines = [
+            Line(at=at, box=np.array([0.1, top, 0.9, top + 0.1]), score=0.9, slot=slot)
+            for at, slot in places
+        ]
+        return Judged(Track(lines=lines), "title", 0.9)
+
+    judged = [track(0.5, (0, 0), (1, 0)), track(0.1, (0, 1)), track(0.7, (1, 1)), track(0, (2, 0))]
+    clip_ = Clip([0.0, 1.0, 2.0], judged, texts, sure)
+    assert clip_.surely_read(0.93) == ["First line", "SECOND"]
 
 
 @needs_weights

@@ -80,7 +80,7 @@ def test_the_page_is_written_below_the_root(mixed: tuple[Catalog, dict[str, Any]
 
 def test_the_page_has_all_sections_and_figures(page: Page) -> None:
     assert [a["id"] for a in page.named("section")] == [
-        *("funnel", "scores", "clips", "failures", "stages")
+        *("funnel", "scores", "clips", "captions", "failures", "stages")
     ]
     assert page.named("title") and "dataset" in page.text
     for words_ in (

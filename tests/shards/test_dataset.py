@@ -20,6 +20,7 @@ from curation.shards.writer import INDEX, order_key, read_index
 from curation.storage import Storage, host_name
 from pipelines.redo import rejudge
 from tests.faults.helpers import catalog_of, make_videos, query, run, settings
+from tests.shards.caption_stages import without_captioning
 
 CAPTION = "a caption of «v0»"
 
@@ -34,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest.write_text(
         json.dumps(given) + "\n" + json.dumps({"uri": two.name and str(two)}) + "\n"
     )
-    assert run(manifest, folder / "out").balanced
+    assert run(manifest, folder / "out", **without_captioning()).balanced
     return folder
 
 
@@ -68,7 +69,10 @@ def test_the_text_is_the_caption_and_the_json_the_rest(finished: Path) -> None:
         captioned = clip["uri"].endswith("v0.mp4")
         assert member(root, row, "txt").decode() == (CAPTION if captioned else "")
         assert record["caption"] == (CAPTION if captioned else "")
-        assert record["caption_source"] == ("input" if captioned else None)
+        assert record["caption_source"] == ("manifest" if captioned else None)
+        assert record["caption_kind"] == ("given" if captioned else None)
+        texts = [c["text"] for c in record["captions"] if c["kind"] == "given"]
+        assert texts == ([CAPTION] if captioned else [])
         wanted = {"title": "T", "license": "CC0", "mood": [1, "x"]} if captioned else {}
         assert record["metadata"] == wanted
         assert record["clip"]["start_s"] == clip["start_s"]

@@ -1,0 +1,90 @@
+"""Asking a captioner on GPUs about all videos at once, before its stage runs.
+
+    units ─▶ pending clips ─▶ questions without an answer ─▶ Ray's LLM processor ─▶ ledger
+             (a Ray task each)                               (ray_llm.py)
+
+The stage then finds the answers in the ledger. An answer that was of no use, and the joining of
+windows, lead to more questions: another pass, until there are none or the attempts are used up.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from curation.captions.backends.vllm_ray import VllmSettings
+from curation.engine.ray_data import MAX_BLOCKS, RayCluster
+from curation.engine.ray_llm import Prefilled, Row, prefill, to_row, vllm_processor
+from curation.engine.unit import Unit, UnitResult, WorkerSpec
+from curation.engine.worker import Worker
+from curation.ids import digest
+from curation.stages.caption import CaptionClips
+
+MERGING = 1
+"""Passes more than attempts: for the joining of windows."""
+_workers: dict[str, Worker] = {}
+
+
+def ask_ahead(
+    cluster: RayCluster,
+    spec: WorkerSpec,
+    units: list[Unit],
+    *,
+    make_processor: Callable[[], Callable[[Any], Any]] | None = None,
+    beat: Callable[[Prefilled], None] = lambda done: None,
+) -> list[Prefilled]:
+    """Answer all that the stage will ask about the pending clips of some units.
+
+    Args:
+        cluster: A started cluster, with GPUs where the processor needs them.
+        spec: Of a worker with the caption stage alone.
+        units: Videos whose clips may have to be captioned.
+        make_processor: What answers; None: vLLM, as the stage's backend says.
+        beat: Called with the counts of the pass in work.
+
+    Returns:
+        What each pass did.
+    """
+    import ray.data
+
+    (stage,) = spec.stages
+    assert isinstance(stage, CaptionClips)
+    backend = stage.backend
+    assert make_processor is not None or isinstance(backend, VllmSettings)
+    if make_processor is None:
+        make_processor = functools.partial(vllm_processor, backend)  # pyright: ignore[reportArgumentType]
+    cluster.wait()
+    passes: list[Prefilled] = []
+    while len(passes) < stage.attempts + MERGING:
+        dataset = ray.data.from_items(
+            [{"unit": json.dumps(UnitResult(unit=u).as_row())} for u in units],
+            override_num_blocks=min(len(units), MAX_BLOCKS),
+        )
+        questions = dataset.flat_map(functools.partial(_questions, spec=spec))
+        done = prefill(questions, make_processor, spec.storage, beat=beat)
+        passes.append(done)
+        if done.num_stored == 0:  # nothing was asked, or all of it failed: another pass is no use
+            break
+    return passes
+
+
+def _questions(row: dict[str, Any], *, spec: WorkerSpec) -> list[Row]:
+    """A Ray task: the rows of one unit."""
+    unit = UnitResult.from_row(json.loads(row["unit"])).unit
+    return [to_row(request, key) for request, key in questions(spec, unit)]
+
+
+def questions(spec: WorkerSpec, unit: Unit) -> Iterator[tuple[Any, str]]:
+    """What the stage would ask about a unit and has no answer to yet, with the ledger's keys."""
+    (stage,) = spec.stages
+    assert isinstance(stage, CaptionClips)
+    worker = _workers.get(name := digest(spec.run_id, stage.name))
+    if worker is None:
+        worker = _workers[name] = Worker(spec)
+    batch: pa.Table
+    for batch in worker.batches(unit, stage):
+        yield from stage.wanted(batch)
