@@ -143,7 +143,7 @@ class Plan:
 
     def gate(self, stage: Stage) -> Rules:
         """The rules that decide which clips reach a gated stage: those on earlier columns."""
-        before = {s.name for s in self.stages[: self.stages.index(stage)]}
+        before = {s.name for s in takewhile(lambda s: s.name != stage.name, self.stages)}
         known = self.columns()
         wanted = [
             c for c in self.rules.columns() if known[c].stage is None or known[c].stage in before

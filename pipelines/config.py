@@ -33,6 +33,7 @@ from curation.stages.embed import Embed
 from curation.stages.faces import Faces
 from curation.stages.probe import Probe
 from curation.stages.retest import Retest
+from curation.stages.rewrite import Rewrite
 from curation.stages.safety import Safety
 from curation.stages.score import Score
 from curation.stages.signals import Signals
@@ -70,6 +71,8 @@ class CurateConfig(BaseModel):
         subtitles: Words from files beside the videos; null: off. See
             ``curation/stages/subtitles.py``.
         caption: See ``curation/stages/caption.py``; null: off.
+        rewrite: Captions in other styles and lengths by a language model; null: off. See
+            ``curation/stages/rewrite.py``.
         check: Of captions, see ``curation/stages/check.py``; null: off.
         shard: Packing.
         run: Engine and limits.
@@ -97,6 +100,7 @@ class CurateConfig(BaseModel):
     subtitles: Subtitles | None = None
     caption: CaptionClips | None = CaptionClips()  # pyright: ignore[reportCallIssue]
     check: CheckCaptions | None = CheckCaptions(alignment="off")  # pyright: ignore[reportCallIssue]
+    rewrite: Rewrite | None = None
     shard: ShardSettings = ShardSettings()  # pyright: ignore[reportCallIssue]
     run: RunSettings = RunSettings()  # pyright: ignore[reportCallIssue]
 
@@ -127,6 +131,8 @@ class CurateConfig(BaseModel):
             words.append(self.caption.model_copy(update={"facts": facts}))
             if self.check is not None:
                 words.append(self._checked_by(self.check.model_copy(update={"facts": facts})))
+            if self.rewrite is not None:
+                words.append(self.rewrite)
         return words
 
     def _checked_by(self, check: CheckCaptions) -> CheckCaptions:

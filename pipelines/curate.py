@@ -118,7 +118,10 @@ class _Job:
             return None
         from curation.engine.ray_data import RayCluster
 
-        cluster = RayCluster(address=address, num_cpus=self.config.run.num_workers)
+        pictures = any(getattr(s, "asked_ahead", False) for s in self.plan.stages)
+        cluster = RayCluster(
+            address=address, num_cpus=self.config.run.num_workers, carries_pictures=pictures
+        )
         cluster.start()
         stack.callback(cluster.stop)
         return cluster
@@ -172,33 +175,38 @@ class _Job:
         return units
 
     def run(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
-        """Run the pending units; where captions are asked for ahead, in two passes."""
-        caption = self.config.caption
-        if caption is None or not caption.asked_ahead:
-            self._pass(units, cluster)
-            return
-        if cluster is None:
+        """Run the pending units; in several passes where questions are asked ahead."""
+        ahead = [s.name for s in self.plan.stages if getattr(s, "asked_ahead", False)]
+        if ahead and cluster is None:
             raise ConfigError(
-                "vllm captions all videos together, through Ray",
-                where="caption.backend.kind",
+                "vllm answers about all videos together, through Ray",
+                where=f"{ahead[0]}.backend.kind",
                 mend="run.engine=ray",
             )
-        names = [s.name for s in self.plan.stages]
-        before = set(names[: names.index("caption")])
-        first = [replace(u, todo=tuple(n for n in u.todo if n in before)) for u in units]
-        if first := [u for u in first if u.todo]:
-            self._pass(first, cluster)
-            judge_catalog(self.catalog, self.plan)
-        rest = [u for u in pending_units(Views(self.catalog), self.plan) if "caption" in u.todo]
-        if rest:
-            self._ask_ahead(rest, cluster)
-            self._waves = self._waves.anew()
-            self._pass(rest, cluster)
+        for name in ahead:
+            names = [s.name for s in self.plan.stages]
+            before = set(names[: names.index(name)])
+            first = [replace(u, todo=tuple(n for n in u.todo if n in before)) for u in units]
+            if first := [u for u in first if u.todo]:
+                self._pass(first, cluster)
+                judge_catalog(self.catalog, self.plan)
+                self._waves = self._waves.anew()
+            units = list(pending_units(Views(self.catalog), self.plan))
+            if waiting := [u for u in units if name in u.todo]:
+                self._ask_ahead(name, waiting, cluster)
+        if units:
+            self._pass(units, cluster)
 
-    def _ask_ahead(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - a RayCluster
+    def _ask_ahead(
+        self,
+        name: str,
+        units: list[Unit],
+        cluster: Any,  # noqa: ANN401 - a RayCluster
+    ) -> None:
+        """Have a stage's questions about all videos answered before it runs."""
         from curation.engine.ask_ahead import ask_ahead
 
-        stage = next(s for s in self.plan.stages if s.name == "caption")
+        stage = next(s for s in self.plan.stages if s.name == name)
         spec = group_specs(self.plan, self.storage, self.run_id, self.config.run.limits())[0]
         with count_progress("questions answered", quiet=self.quiet) as show:
             passes = ask_ahead(
@@ -207,7 +215,7 @@ class _Job:
                 units,
                 beat=lambda done: show(done.num_asked),
             )
-        self.report.asked_ahead = [asdict(done) for done in passes]
+        self.report.asked_ahead += [{"stage": name, **asdict(done)} for done in passes]
 
     def _pass(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
         """Run units and commit their parts as they come."""

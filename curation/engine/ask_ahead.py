@@ -14,19 +14,22 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pyarrow as pa
-
 from curation.captions.backends.vllm_ray import VllmSettings
 from curation.engine.ray_data import MAX_BLOCKS, RayCluster
 from curation.engine.ray_llm import Prefilled, Row, prefill, to_row, vllm_processor
 from curation.engine.unit import Unit, UnitResult, WorkerSpec
 from curation.engine.worker import Worker
 from curation.ids import digest
+from curation.stage import Stage
 from curation.stages.caption import CaptionClips
+from curation.stages.rewrite import Rewrite
 
 MERGING = 1
 """Passes more than attempts: for the joining of windows."""
-_workers: dict[str, Worker] = {}
+QUESTION_CPUS = 0.25
+"""Cores of a task that makes questions: the processor's actors hold theirs all the time, and with a
+whole one asked for nothing would ever start on one core."""
+_workers: dict[str, tuple[Worker, Stage]] = {}
 
 
 def ask_ahead(
@@ -41,7 +44,7 @@ def ask_ahead(
 
     Args:
         cluster: A started cluster, with GPUs where the processor needs them.
-        spec: Of a worker with the caption stage alone.
+        spec: Of a worker with the stage alone: ``caption`` or ``rewrite``.
         units: Videos whose clips may have to be captioned.
         make_processor: What answers; None: vLLM, as the stage's backend says.
         beat: Called with the counts of the pass in work.
@@ -52,11 +55,11 @@ def ask_ahead(
     import ray.data
 
     (stage,) = spec.stages
-    assert isinstance(stage, CaptionClips)
-    backend = stage.backend
-    assert make_processor is not None or isinstance(backend, VllmSettings)
+    assert isinstance(stage, CaptionClips | Rewrite)
+    backend, pictures = stage.backend, isinstance(stage, CaptionClips)
     if make_processor is None:
-        make_processor = functools.partial(vllm_processor, backend)  # pyright: ignore[reportArgumentType]
+        assert isinstance(backend, VllmSettings), "only vllm is asked ahead"
+        make_processor = functools.partial(vllm_processor, backend, pictures=pictures)
     cluster.wait()
     passes: list[Prefilled] = []
     while len(passes) < stage.attempts + MERGING:
@@ -64,7 +67,9 @@ def ask_ahead(
             [{"unit": json.dumps(UnitResult(unit=u).as_row())} for u in units],
             override_num_blocks=min(len(units), MAX_BLOCKS),
         )
-        questions = dataset.flat_map(functools.partial(_questions, spec=spec))
+        questions = dataset.flat_map(
+            functools.partial(_questions, spec=spec), num_cpus=QUESTION_CPUS
+        )
         done = prefill(questions, make_processor, spec.storage, beat=beat)
         passes.append(done)
         if done.num_stored == 0:  # nothing was asked, or all of it failed: another pass is no use
@@ -80,11 +85,10 @@ def _questions(row: dict[str, Any], *, spec: WorkerSpec) -> list[Row]:
 
 def questions(spec: WorkerSpec, unit: Unit) -> Iterator[tuple[Any, str]]:
     """What the stage would ask about a unit and has no answer to yet, with the ledger's keys."""
-    (stage,) = spec.stages
-    assert isinstance(stage, CaptionClips)
-    worker = _workers.get(name := digest(spec.run_id, stage.name))
-    if worker is None:
-        worker = _workers[name] = Worker(spec)
-    batch: pa.Table
+    name = digest(spec.run_id, spec.stages[0].name)
+    if name not in _workers:  # the stage that was set up, not its twin of another task
+        _workers[name] = Worker(spec), spec.stages[0]
+    worker, stage = _workers[name]
+    assert isinstance(stage, CaptionClips | Rewrite)
     for batch in worker.batches(unit, stage):
         yield from stage.wanted(batch)

@@ -29,7 +29,9 @@ from curation.ids import digest
 MAX_BLOCKS = 4096
 """Blocks of one execution: more units share a block (a retried block skips finished units)."""
 OBJECT_STORE_BYTES = 128 * 2**20
-"""Only references and results pass through the object store."""
+"""Only references and results pass through the object store,"""
+PICTURE_STORE_BYTES = 2 * 2**30
+"""unless pictures go to a model on GPUs: see ``ask_ahead.py``."""
 RESULT = pa.schema([pa.field("result", pa.string())])
 log = logging.getLogger(__name__)
 
@@ -41,11 +43,13 @@ class RayCluster:
     Attributes:
         address: ``auto`` or ``ray://...`` for an existing cluster; None: start a local one.
         num_cpus: Cores of a local cluster; None: all.
+        carries_pictures: A local cluster's object store has room for pictures.
         start_s: Time from the request to a usable cluster, once it is up.
     """
 
     address: str | None = None
     num_cpus: int | None = None
+    carries_pictures: bool = False
     start_s: float = 0.0
     _error: list[BaseException] = field(default_factory=list)
     _ready: threading.Event = field(default_factory=threading.Event)
@@ -149,7 +153,9 @@ class RayCluster:
                 local = {
                     "num_cpus": cpus,
                     "include_dashboard": False,
-                    "object_store_memory": OBJECT_STORE_BYTES,
+                    "object_store_memory": (
+                        PICTURE_STORE_BYTES if self.carries_pictures else OBJECT_STORE_BYTES
+                    ),
                 }
             self._ours = not ray.is_initialized()
             ray.init(

@@ -35,7 +35,7 @@ from curation.errors import ErrorCode, MediaError
 from curation.schema import DOUBLES, FLOAT64, STRING, schema
 from curation.stage import Failure, Grain, Output, Stage, StageContext
 
-ALWAYS = ("signals", "score", "technical", "camera")
+ALWAYS = ("probe", "signals", "score", "technical", "camera")
 """Stages that every plan has."""
 
 

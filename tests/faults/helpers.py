@@ -21,7 +21,7 @@ from pipelines.curate import curate
 from pipelines.run_report import RunReport
 
 REPO = Path(__file__).resolve().parents[2]
-VOLATILE = {"busy_s", "run_id", "recorded_at"}
+VOLATILE = {"busy_s", "caption_busy_s", "rewrite_busy_s", "run_id", "recorded_at"}
 """Columns that may differ between two runs of the same work."""
 Shot = tuple[float, int]
 """Length in seconds and seed of one generated shot."""
