@@ -188,14 +188,16 @@ class _Job:
             before = set(names[: names.index(name)])
             first = [replace(u, todo=tuple(n for n in u.todo if n in before)) for u in units]
             if first := [u for u in first if u.todo]:
-                self._pass(first, cluster)
+                self._pass(first, cluster, shared=name == ahead[0])
                 judge_catalog(self.catalog, self.plan)
                 self._waves = self._waves.anew()
             units = list(pending_units(Views(self.catalog), self.plan))
             if waiting := [u for u in units if name in u.todo]:
                 self._ask_ahead(name, waiting, cluster)
         if units:
-            self._pass(units, cluster)
+            # The answers were asked for in batches of whole videos: sharing a video's clips out
+            # would make other batches, without their canaries.
+            self._pass(units, cluster, shared=not ahead)
 
     def _ask_ahead(
         self,
@@ -217,13 +219,25 @@ class _Job:
             )
         self.report.asked_ahead += [{"stage": name, **asdict(done)} for done in passes]
 
-    def _pass(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
-        """Run units and commit their parts as they come."""
+    def _pass(
+        self,
+        units: list[Unit],
+        cluster: Any,  # noqa: ANN401 - None when inline
+        *,
+        shared: bool = True,
+    ) -> None:
+        """Run units and commit their parts as they come.
+
+        Args:
+            units: The work.
+            cluster: Where; None: inline.
+            shared: Share out the clips of long videos.
+        """
         run = self.config.run
         specs = group_specs(
             *(self.plan, self.storage, self.run_id, run.limits()),
             part_s=run.part_s,
-            part_clips=run.part_clips,
+            part_clips=run.part_clips if shared else None,
         )
         called = {u.source_id: PurePosixPath(u.uri).name for u in units}
 
@@ -301,7 +315,10 @@ class _Job:
 
     def _captioned(self) -> bool:
         """True when no clip waits for another try: stored answers are of no more use."""
-        sql = "SELECT count(*) AS n FROM current_errors WHERE stage = 'caption' AND retryable"
+        sql = (
+            "SELECT count(*) AS n FROM current_errors "
+            "WHERE stage IN ('caption', 'rewrite') AND retryable"
+        )
         return Views(self.catalog).query(sql).column("n")[0].as_py() == 0
 
     def _check_budget(self) -> None:

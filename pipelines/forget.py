@@ -13,13 +13,13 @@ it takes, and removes the note last. Every run has to call it before it looks fo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
-from curation.captions.ledger import FOLDER as REPLIES
+from curation.captions.ledger import Ledger
 from curation.catalog.catalog import Catalog, PlanRecord
 from curation.catalog.commit import Committer
 from curation.catalog.lease import Lease
@@ -86,9 +86,7 @@ def finish_forgetting(catalog: Catalog) -> bool:
         _delete(catalog, "errors", mine, note["clips"])
         if note["clips"] is None:
             catalog.dataset("done").delete(mine)
-    if any("captions" in tables for tables in note["tables"].values()):
-        # Stored answers would be taken for new ones.
-        catalog.storage.remove_tree(REPLIES)
+    _forget_replies(catalog, note)
     catalog.storage.remove(NOTE)
     return True
 
@@ -186,6 +184,25 @@ def _delete(catalog: Catalog, table: str, where: str, clips: Sequence[str] | Non
         return
     for chunk in _chunks(clips):
         dataset.delete(f"{where} AND {_among(chunk)}")
+
+
+def _forget_replies(catalog: Catalog, note: Mapping[str, Any]) -> None:
+    """Remove stored answers, which would be taken for new ones; those of other clips were paid for.
+
+    The id of a request tells whose it is: ``CLIP/WINDOW`` or ``CLIP/merge`` of a caption, or
+    ``CLIP/STYLE/ATTEMPT`` of its rewriting.
+    """
+    tables = {table for mine in note["tables"].values() for table in mine}
+    caption, rewrite = "captions" in tables, "rewrites" in tables
+    if not caption and not rewrite:
+        return
+    clips = None if note["clips"] is None else frozenset(note["clips"])
+
+    def forgotten(request_id: str) -> bool:
+        clip_id, _, rest = request_id.partition("/")
+        return (rewrite if "/" in rest else caption) and (clips is None or clip_id in clips)
+
+    Ledger(catalog.storage).sweep(done=forgotten)
 
 
 def _among(clips: Sequence[str]) -> str:

@@ -11,10 +11,12 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.lease import Lease
 from curation.catalog.verdicts import judge_catalog
 from curation.catalog.views import Views
+from curation.errors import CatalogError
 from curation.shards.samples import kept_samples
 from curation.shards.writer import ShardReport, write_shards
 from curation.storage import Storage
 from pipelines.config import CurateConfig
+from pipelines.forget import finish_forgetting
 from pipelines.run_report import new_run_id
 
 
@@ -32,6 +34,7 @@ def rejudge(out: str, config: CurateConfig) -> Account:
     plan.check()
     run_id = new_run_id()
     with Lease(storage, run_id):
+        finish_forgetting(catalog)
         catalog.start_run(run_id, "judge", config.model_dump(mode="json"), plan)
         judge_catalog(catalog, plan)
         return take_account(catalog)
@@ -45,10 +48,34 @@ def reshard(
     catalog = Catalog.open(out)
     run_id = new_run_id()
     with Lease(storage, run_id):
+        finish_forgetting(catalog)
+        views = Views(catalog)
+        _check_captioned(views, out)
         if config.run.caption_gate == "fail":
-            run_gate(Views(catalog)).raise_if_failed(storage.url)
+            run_gate(views).raise_if_failed(storage.url)
         return write_shards(
             storage, lambda: kept_samples(catalog, config.shard), config.shard, on_sample
+        )
+
+
+def _check_captioned(views: Views, out: str) -> None:
+    """Refuse to ship clips whose captions are still to come.
+
+    Raises:
+        CatalogError: There are such clips: a killed run, or captions that were forgotten.
+    """
+    if "captions" not in views.query("SHOW TABLES").column("name").to_pylist():
+        return
+    sql = (
+        "SELECT count(*) AS n FROM clips WHERE verdict = 'kept' AND media_path IS NOT NULL "
+        "AND clip_id NOT IN (SELECT clip_id FROM captions)"
+    )
+    missing = views.query(sql).column("n")[0].as_py()
+    if missing:
+        raise CatalogError(
+            f"{missing} kept clips have no caption yet",
+            where=out,
+            mend=f"clipmill curate --out {out}",
         )
 
 

@@ -30,6 +30,7 @@ class RunSettings(BaseModel):
         max_internal_errors: A run with more unexpected failures than this stops.
         caption_gate: What happens when captions do not fit their clips over the whole run: nothing
             is shipped (fail), it is said (warn), or nobody looks (off). See ``captions/gate.py``.
+            A backend that mixes up a batch stops the run whatever is set here.
         commit_rows: Rows that wait before they are committed.
         commit_every_s: Seconds before waiting rows are committed.
     """

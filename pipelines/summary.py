@@ -63,6 +63,9 @@ def print_run(report: RunReport, console: Console) -> None:
         )
     for text in report.fallbacks:
         console.print(f"[bold yellow]fallback:[/] {escape(text)}", soft_wrap=True)
+    for text in [report.distrusted, *report.gate.get("problems", [])]:
+        if text:
+            console.print(f"[bold red]captions:[/] {escape(text)}", soft_wrap=True)
     print_account(report.account, console)
     if report.shards is not None:
         note = ", unchanged" if report.shards.reused else ""

@@ -134,14 +134,17 @@ def _object_in(text: str) -> tuple[dict[str, Any], bool]:
         data = json.loads(text)
         if isinstance(data, dict):
             return data, False
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, numbers without end, brackets without end
         pass
     fenced = FENCE.search(text)
     body = fenced.group(1) if fenced else text
     if "{" not in body:
         raise AnswerError("there is no JSON object in the answer")
     # Its skipping of junk before the object is left to us: prose may hold brackets too.
-    data = json_repair.loads(body[body.index("{") :])
+    try:
+        data = json_repair.loads(body[body.index("{") :])
+    except (ValueError, RecursionError) as exc:
+        raise AnswerError("the answer is no JSON that can be mended") from exc
     if isinstance(data, list):
         data = next((d for d in data if isinstance(d, dict)), None)
     if not isinstance(data, dict) or not data:

@@ -23,6 +23,7 @@ from curation.errors import ErrorCode
 CANARY_ATTEMPTS = 3
 """Garbage in place of an answer is a model's weakness; only what can be read shows a mix-up."""
 
+AGAIN_STEP = 100
 ANY_S = 1e6
 
 
@@ -75,9 +76,13 @@ class Asker:
         """
         key = hashlib.sha256("\n".join(sorted(r.request_id for r in requests)).encode()).hexdigest()
         birds = canaries(key, self._num_canaries) if any(r.frames for r in requests) else []
-        mixed = [*requests, *(self._ask_of(bird) for bird in birds)]
+        # One of them goes first: answers without a canary's beside them are worth nothing to a run
+        # that goes on after a kill. A second try of the same batch has canaries of its own.
+        attempt = max((r.attempt for r in requests), default=1)
+        asked = [replace(self._ask_of(bird), attempt=attempt) for bird in birds]
+        mixed = [*requests, *asked[1:]]
         mixed.sort(key=lambda r: hashlib.sha256(f"{key}:{r.request_id}".encode()).digest())
-        return mixed, birds
+        return [*asked[:1], *mixed], birds
 
     def ask(self, requests: Sequence[Request], beat: Callable[[], None]) -> dict[str, Reply]:
         """Replies by request id, from the ledger or the backend.
@@ -86,10 +91,16 @@ class Asker:
             IntegrityError: An answer to nothing, two to one question, none, or a wrong canary.
         """
         sent, birds = self.watched(requests)
-        asked: list[str] = []
+        identity = self._backend.identity()
+        keys = {r.request_id: r.key(identity) for r in sent} if self._ledger else {}
+        asked = list(keys.values())
         try:
-            replies = self._answers(sent, beat, asked)
-            vouched = self._vouch(birds, replies, beat, asked)
+            replies = self._trusted(keys, requests, birds)
+            if len(replies) < len(requests):  # canaries are sent anew with whatever is sent
+                replies |= self._fresh([r for r in sent if r.request_id not in replies], keys, beat)
+                vouched = self._vouch(birds, replies, beat, asked)
+            else:
+                vouched = True
         except IntegrityError:
             if self._ledger:  # what cannot be trusted must not be found by the next run
                 for key in asked:
@@ -98,20 +109,28 @@ class Asker:
         replies = {r.request_id: replies[r.request_id] for r in requests}
         return replies if vouched else {i: _unwatched(r) for i, r in replies.items()}
 
-    def _answers(
-        self, requests: Sequence[Request], beat: Callable[[], None], asked: list[str]
+    def _trusted(
+        self, keys: Mapping[str, str], requests: Sequence[Request], birds: Sequence[Canary]
     ) -> dict[str, Reply]:
-        """Stored or fresh replies by id; the ledger's keys of all requests are added to ``asked``.
+        """Answers to clips that an earlier, killed run stored, if a canary of theirs vouches.
+
+        Where no canary had been answered when the run was killed, nobody knows what the server was
+        like: such answers are asked for again.
 
         Raises:
-            IntegrityError: See :meth:`_fresh`.
+            IntegrityError: A stored canary is wrong, or an answer belongs to another request.
         """
-        identity = self._backend.identity()
-        keys = {r.request_id: r.key(identity) for r in requests} if self._ledger else {}
-        asked += keys.values()
-        replies = self._stored(keys)
-        left = [r for r in requests if r.request_id not in replies]
-        return replies | self._fresh(left, keys, beat)
+        found = self._stored(keys)
+        vouchers = 0
+        for bird in birds:
+            text = found.pop(bird.request_id, Reply(request_id="")).text
+            if text is None:
+                continue
+            if bird.passed(text):
+                vouchers += 1
+            elif _readable(text):
+                raise IntegrityError(_wrong(bird, text))
+        return found if vouchers or not birds else {}
 
     def _vouch(
         self,
@@ -131,8 +150,12 @@ class Asker:
         waiting, silent = list(birds), False
         for attempt in range(1, CANARY_ATTEMPTS + 1):
             if attempt > 1:
-                again = [replace(self._ask_of(bird), attempt=attempt) for bird in waiting]
-                replies |= self._answers(again, beat, asked)
+                # Far from the attempts of batches, so that no stored answer is taken for this one.
+                number = 1 + (attempt - 1) * AGAIN_STEP
+                again = [replace(self._ask_of(bird), attempt=number) for bird in waiting]
+                keys = {r.request_id: r.key(self._backend.identity()) for r in again}
+                asked += keys.values()
+                replies |= self._fresh(again, keys, beat)
             unreadable = []
             for bird in waiting:
                 text = replies[bird.request_id].text
@@ -140,9 +163,7 @@ class Asker:
                 if text is None or bird.passed(text):
                     continue
                 if attempt == CANARY_ATTEMPTS or _readable(text):
-                    raise IntegrityError(
-                        f"shown a plain {bird.colour} picture, the backend wrote: {text[:200]!r}"
-                    )
+                    raise IntegrityError(_wrong(bird, text))
                 unreadable.append(bird)
             waiting = unreadable
             if not waiting:
@@ -173,6 +194,8 @@ class Asker:
             if reply.request_id not in waited:
                 what = "answered already" if reply.request_id in replies else "not asked"
                 raise IntegrityError(f"the backend answers {reply.request_id!r}, which was {what}")
+            if reply.code == ErrorCode.CAPTION_GATE:  # the backend itself saw a mix-up
+                raise IntegrityError(reply.message)
             waited.discard(reply.request_id)
             replies[reply.request_id] = reply
             if self._ledger and reply.text is not None:
@@ -183,6 +206,10 @@ class Asker:
                 f"the backend left {len(waited)} of {len(requests)} requests unanswered"
             )
         return replies
+
+
+def _wrong(bird: Canary, text: str) -> str:
+    return f"shown a plain {bird.colour} picture, the backend wrote: {text[:200]!r}"
 
 
 def _readable(text: str) -> bool:

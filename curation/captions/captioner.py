@@ -91,6 +91,10 @@ class _Open:
     request: Request
     clip_id: str
     parsed: Parsed | None = None
+    first: str = ""
+
+    def __post_init__(self) -> None:
+        self.first = self.request.prompt
 
 
 class Captioner:
@@ -152,10 +156,6 @@ class Captioner:
         """The first question about each window of a clip."""
         return [self._request(clip, window) for window in clip.windows]
 
-    def first_requests(self, clips: Sequence[Clip]) -> list[Request]:
-        """All that is sent first for a batch, canaries among it: for who asks beforehand."""
-        return self._asker.watched([r for c in clips for r in self.requests(c)])[0]
-
     def _settle(
         self,
         items: list[_Open],
@@ -185,7 +185,9 @@ class Captioner:
                         outcome.code = ErrorCode.CAPTION_INVALID
                         outcome.message = f"no usable answer in {attempt} attempts: {exc}"
                     else:
-                        item.request = self._once_more(item.request, str(exc), attempt + 1)
+                        item.request = self._once_more(
+                            item.request, item.first, str(exc), attempt + 1
+                        )
 
     def _request(self, clip: Clip, window: Window) -> Request:
         system, prompt = "", ""
@@ -213,9 +215,8 @@ class Captioner:
         request = self._request(clip, window)
         return replace(request, request_id=bird.request_id)
 
-    def _once_more(self, request: Request, reason: str, attempt: int) -> Request:
+    def _once_more(self, request: Request, first: str, reason: str, attempt: int) -> Request:
         _, again = self._again.fill(reason=reason)
-        first = request.prompt.partition("\n\n---\n")[0]
         return replace(request, prompt=f"{first}\n\n---\n{again}", attempt=attempt)
 
     def _merging(self, clip: Clip, items: list[_Open]) -> Request:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from curation.captions.embedded.camera import camera_of
+from curation.captions.embedded.light import BRIGHT_ABOVE, DARK_BELOW
 from curation.captions.embedded.say import listed, number
 from curation.captions.embedded.series import number as value_of
 from curation.schema import BOOL, DOUBLES, FLOAT32, FLOAT64, FLOATS, INT32, STRING, schema
@@ -54,7 +56,13 @@ FACTS: dict[str, pa.Schema] = {
 
 MAX_SPOKEN = 500
 """Letters of what is said that are told; more would crowd out the question."""
-DARK_BELOW, BRIGHT_ABOVE = 0.2, 0.72
+_SIGN = re.compile(
+    r"<(?=[^\s\d])"
+    r"|[|\uff5c](?=>)"
+    r"|\[(?=/?(?:INST|IMG|g?MASK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_)[A-Z_]*\])"
+)
+"""First letters of signs: ``<|im_end|>``, ``<image>``, ``</s>`` and their like, and Mistral's
+``[INST]``. Not ``<3``, nor ``[MUSIC]`` of a subtitle."""
 GREY_BELOW = 0.01
 """Mean saturation of a picture without colour; see the stage ``technical``."""
 SPEECH = ((0.02, "nobody speaks"), (0.5, "somebody speaks for some of the time"))
@@ -139,9 +147,18 @@ def _words_in_it(facts: Mapping[str, Any]) -> list[str]:
     return told
 
 
+def disarmed(text: str) -> str:
+    """Text in which no sign of a chat template is left whole: ``<image>`` becomes ``< image>``.
+
+    What was read in a picture or said in a video is data. Tokenizers take such signs for their
+    own wherever they stand, so that a caption could shift the frames or end the prompt.
+    """
+    return _SIGN.sub(lambda found: f"{found[0]} ", text)
+
+
 def _quoted(text: str) -> str:
-    """One line in double quotes, its own turned into single ones."""
-    return '"' + " ".join(text.split()).replace('"', "'") + '"'
+    """One line in double quotes, its own turned into single ones, without a template's signs."""
+    return '"' + disarmed(" ".join(text.split())).replace('"', "'") + '"'
 
 
 def _shortened(text: str) -> str:

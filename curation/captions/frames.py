@@ -8,7 +8,7 @@ tokens leaves; before pictures get too small to read, there are fewer of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,13 +139,16 @@ def as_jpeg(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def dense_frames(path: str | Path, fps: float, max_side_px: int) -> list[Frame]:
+def dense_frames(
+    path: str | Path, fps: float, max_side_px: int, beat: Callable[[], None] = lambda: None
+) -> list[Frame]:
     """Frames of a cut clip on an even grid of time: more than the stored samples show.
 
     Args:
         path: The clip's file.
         fps: Frames per second wanted; the first frame at or after each point of the grid.
         max_side_px: They are made no larger than this.
+        beat: Called after every frame that is kept.
 
     Raises:
         MediaError: Nothing of it decodes.
@@ -163,6 +166,7 @@ def dense_frames(path: str | Path, fps: float, max_side_px: int) -> list[Frame]:
                 due = math.floor(time_s * fps + 1e-6) + 1
                 sampler = sampler or _sampler(stream, decoded.frame, max_side_px)
                 frames.append(Frame(round(time_s, 3), sampler(decoded.frame)[0]))
+                beat()
         except av.error.FFmpegError as exc:
             raise MediaError(ErrorCode.DECODE_FAILED, str(exc)) from exc
     if not frames:

@@ -57,9 +57,12 @@ FROM (
 """As :func:`duplicate_share` counts them."""
 DISTRUSTED = """
 SELECT count(DISTINCT clip_id) AS clips, min(message) AS message FROM current_errors
-WHERE code = 'caption_gate' HAVING clips > 0
+WHERE code = 'caption_gate' AND clip_id NOT IN
+    (SELECT clip_id FROM current_verdicts WHERE verdict = 'rejected')
+HAVING clips > 0
 """
-"""Batches whose ids or canaries were wrong: while they stand, nobody knows what else is."""
+"""Batches whose ids or canaries were wrong: while they stand, nobody knows what else is. Clips that
+are rejected meanwhile will never be tried again, and do not count."""
 MODEL = "SELECT any_value(caption_alignment_model) AS model FROM caption_checks"
 SEEN = "SELECT count(*) > 0 AS seen FROM captions WHERE caption_backend <> 'embedded'"
 """False where all captions are written from measurements: alike numbers give alike captions, and

@@ -16,12 +16,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curation.captions.asking import Answers, Asker
+from curation.captions.facts import disarmed
 from curation.captions.prompts import Prompt
 from curation.captions.request import Backend, Request
 from curation.captions.rewrite_checks import cleaned, problem
+from curation.errors import RETRYABLE, ErrorCode
 
 TOKENS_PER_WORD = 3
 """Room for an answer: English has 1.3 tokens a word, and a text that is too long must be seen."""
+
+MAX_REASON = 500
+"""Letters of a refusal."""
 
 
 class Style(BaseModel):
@@ -91,10 +96,10 @@ class Rewriting:
         style: How it is told.
         source: The caption.
         text: The last answer, cleaned; None: the backend gave none.
-        refused: Why it is not used; None: it is.
+        refused: Why it is not used, be it that the backend will never answer; None: it is used.
         similarity: Cosine of source and text; None: no model for it.
         attempts: Answers asked for.
-        code: Why the backend gave no answer.
+        code: Why the backend gave no answer; it is not asked again.
         message: The same in a sentence.
         input_tokens: Of all answers; None: not counted.
         output_tokens: Likewise.
@@ -113,6 +118,17 @@ class Rewriting:
     input_tokens: int | None = None
     output_tokens: int | None = None
     busy_s: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """True when there is no answer now and there may be one in the next run."""
+        return self.code in RETRYABLE
+
+    def unanswered(self, code: str | None, message: str) -> None:
+        """Note that the backend gave no answer; one that it never will give is a refusal."""
+        self.code, self.message = code or str(ErrorCode.CAPTION_BACKEND), message
+        self.text = self.similarity = None
+        self.refused = f"no answer: {self.code}: {message}"[:MAX_REASON]
 
 
 class Rewriter:
@@ -166,7 +182,7 @@ class Rewriter:
                     if (count := getattr(reply, name)) is not None:
                         setattr(item, name, (getattr(item, name) or 0) + count)
                 if reply.text is None:
-                    item.code, item.message = reply.code, reply.message
+                    item.unanswered(reply.code, reply.message)
                     continue
                 item.text = cleaned(reply.text)
                 self._judge(item)
@@ -197,7 +213,7 @@ class Rewriter:
             min_words=style.min_words,
             max_words=style.max_words,
             again=again,
-            text=item.source,
+            text=disarmed(item.source),
         )
         return Request(
             request_id=self._request_id(item, attempt),

@@ -3,7 +3,8 @@
 Three conservation laws over the whole dataset root:
 
 * sources: total = done + failed (none pending);
-* clips: total = kept + rejected + failed, and every kept clip has its media;
+* clips: total = kept + rejected + failed, and every kept clip has its media and, where
+  clips are captioned, its caption;
 * seconds: the clips and spans of each video tile its timeline exactly; overlap counts once, and a
   second that several clips share belongs to the best of them (kept, then failed, then rejected).
 
@@ -74,7 +75,7 @@ class Account:
 
     Attributes:
         videos: ``total, done, failed, pending, duplicates`` sources.
-        clips: ``total, kept, rejected, failed`` clips, and ``unjudged, uncut`` ones.
+        clips: ``total, kept, rejected, failed`` clips, and ``unjudged, uncut, uncaptioned`` ones.
         seconds: Same keys as clips, unique source seconds; ``unknown_videos`` failed sources have
             no known length.
         rejected_by_reason: Clips that carry each reason (a clip may carry several).
@@ -112,7 +113,10 @@ def take_account(catalog: Catalog) -> Account:
     has_clips = "clips" in catalog.current().tables
     if has_clips:
         # Of the whole view: a row that stands twice in any of its tables shows here.
-        views.keep("counted_clips", f"SELECT {', '.join(COUNTED)} FROM clips")
+        captions = "captions" in catalog.current().tables and catalog.has("captions")
+        captioned = "clip_id IN (SELECT clip_id FROM current_captions)" if captions else "true"
+        columns = f"{', '.join(COUNTED)}, {captioned} AS captioned"
+        views.keep("counted_clips", f"SELECT {columns} FROM clips")
         _count_clips(views, account)
     account.errors_by_code = _counts(
         views,
@@ -135,6 +139,8 @@ def _count_clips(views: Views, account: Account) -> None:
         count(*) FILTER (verdict = 'failed') AS failed,
         count(*) FILTER (verdict IS NULL) AS unjudged,
         count(*) FILTER (verdict = 'kept' AND media_path IS NULL) AS uncut,
+        count(*) FILTER (verdict = 'kept' AND media_path IS NOT NULL AND NOT captioned)
+            AS uncaptioned,
         count(*) - count(DISTINCT clip_id) AS repeated FROM counted_clips""",
     )
     sums = _one(views, SUMS)
@@ -171,6 +177,8 @@ def _check(account: Account) -> None:
             wrong.append(f"{clips['unjudged']} clips have no verdict")
         if clips["uncut"]:
             wrong.append(f"{clips['uncut']} kept clips have no media")
+        if clips["uncaptioned"]:
+            wrong.append(f"{clips['uncaptioned']} kept clips have no caption")
         if clips["repeated"]:
             wrong.append(f"{clips['repeated']} clips occur twice")
         if seconds["unmeasured_videos"]:

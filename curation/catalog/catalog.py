@@ -139,10 +139,15 @@ class Catalog:
         merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
     def rows_of(
-        self, table: str, video_id: str, fingerprint: str, columns: list[str] | None = None
+        self,
+        table: str,
+        video_id: str,
+        fingerprint: str,
+        columns: list[str] | None = None,
+        where: str = "true",
     ) -> Iterator[pa.RecordBatch]:
-        """The rows one stage wrote for one video, batch by batch."""
-        where = f"video_id = '{video_id}' AND fingerprint = '{fingerprint}'"
+        """The rows one stage wrote for one video, batch by batch; of some only, by ``where``."""
+        where = f"video_id = '{video_id}' AND fingerprint = '{fingerprint}' AND {where}"
         scanner = self.dataset(table).scanner(columns=columns, filter=where, batch_size=256)
         yield from scanner.to_batches()
 

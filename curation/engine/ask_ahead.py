@@ -19,13 +19,14 @@ from curation.engine.ray_data import MAX_BLOCKS, RayCluster
 from curation.engine.ray_llm import Prefilled, Row, prefill, to_row, vllm_processor
 from curation.engine.unit import Unit, UnitResult, WorkerSpec
 from curation.engine.worker import Worker
+from curation.errors import PlanError
 from curation.ids import digest
 from curation.stage import Stage
 from curation.stages.caption import CaptionClips
 from curation.stages.rewrite import Rewrite
 
-MERGING = 1
-"""Passes more than attempts: for the joining of windows."""
+PASSES_PER_ATTEMPT = 2
+"""The joining of windows has attempts of its own, after those of the last window."""
 QUESTION_CPUS = 0.25
 """Cores of a task that makes questions: the processor's actors hold theirs all the time, and with a
 whole one asked for nothing would ever start on one core."""
@@ -57,12 +58,13 @@ def ask_ahead(
     (stage,) = spec.stages
     assert isinstance(stage, CaptionClips | Rewrite)
     backend, pictures = stage.backend, isinstance(stage, CaptionClips)
+    cluster.wait()
     if make_processor is None:
         assert isinstance(backend, VllmSettings), "only vllm is asked ahead"
         make_processor = functools.partial(vllm_processor, backend, pictures=pictures)
-    cluster.wait()
+        _check_gpus(cluster, backend)
     passes: list[Prefilled] = []
-    while len(passes) < stage.attempts + MERGING:
+    while len(passes) < stage.attempts * PASSES_PER_ATTEMPT:
         dataset = ray.data.from_items(
             [{"unit": json.dumps(UnitResult(unit=u).as_row())} for u in units],
             override_num_blocks=min(len(units), MAX_BLOCKS),
@@ -77,10 +79,28 @@ def ask_ahead(
     return passes
 
 
-def _questions(row: dict[str, Any], *, spec: WorkerSpec) -> list[Row]:
-    """A Ray task: the rows of one unit."""
+def _check_gpus(cluster: RayCluster, backend: VllmSettings) -> None:
+    """Refuse what would wait for ever.
+
+    Raises:
+        PlanError: The cluster has fewer GPUs than one copy of the model needs.
+    """
+    copies = backend.concurrency if isinstance(backend.concurrency, int) else backend.concurrency[0]
+    needed = copies * backend.tensor_parallel_size * backend.pipeline_parallel_size
+    here = cluster.resources().get("GPU", 0.0)
+    if needed > here:
+        raise PlanError(
+            f"asks for {needed} GPUs, the cluster has {here:g}",
+            where="backend vllm",
+            mend="fewer copies (concurrency) or GPUs per copy, another cluster, or kind: openai",
+        )
+
+
+def _questions(row: dict[str, Any], *, spec: WorkerSpec) -> Iterator[Row]:
+    """A Ray task: the rows of one unit, a batch of clips at a time."""
     unit = UnitResult.from_row(json.loads(row["unit"])).unit
-    return [to_row(request, key) for request, key in questions(spec, unit)]
+    for request, key in questions(spec, unit):
+        yield to_row(request, key)
 
 
 def questions(spec: WorkerSpec, unit: Unit) -> Iterator[tuple[Any, str]]:

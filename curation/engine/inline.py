@@ -20,7 +20,7 @@ def group_specs(
     part_clips: int | None = None,
 ) -> list[WorkerSpec]:
     """One worker spec per group of fused stages, in order."""
-    groups = plan.groups()
+    groups, prints = plan.groups(), plan.fingerprints()
     return [
         WorkerSpec(
             storage=storage,
@@ -31,6 +31,7 @@ def group_specs(
             last=i == len(groups) - 1,
             part_s=part_s,
             part_clips=part_clips,
+            prints=prints,
         )
         for i, stages in enumerate(groups)
     ]

@@ -133,7 +133,7 @@ class UnitInputs:
             done |= {r["clip_id"] for r in batch.to_pylist() if not r["retryable"]}
         return done
 
-    def _batches(self, name: str) -> Iterator[pa.RecordBatch]:
+    def _batches(self, name: str, where: str = "true") -> Iterator[pa.RecordBatch]:
         if name in self._fresh:
             # A clip-grain stage may run for some clips while others were done before.
             yield from self.writer.read(name)
@@ -143,7 +143,8 @@ class UnitInputs:
             if name in part.tables():
                 yield from part.read(name)
         schema = self.plan.table_schemas()[name]
-        for batch in self.catalog.rows_of(name, self.video_id, self._prints[name]):
+        rows = self.catalog.rows_of(name, self.video_id, self._prints[name], where=where)
+        for batch in rows:
             yield pa.RecordBatch.from_arrays([batch.column(n) for n in schema.names], schema=schema)
 
     def _clip_input(self, stage: Stage, clips: pa.Table) -> pa.Table:
@@ -223,7 +224,10 @@ class UnitInputs:
         spans = [(r["start_s"], r["end_s"]) for r in clips.select(["start_s", "end_s"]).to_pylist()]
         times: list[list[float]] = [[] for _ in spans]
         jpegs: list[list[bytes]] = [[] for _ in spans]
-        for batch in self._batches(SAMPLE_TABLE):
+        # Of a long video's pictures only those of this batch are fetched from the catalog.
+        first, last = min((a for a, _ in spans), default=0), max((b for _, b in spans), default=0)
+        where = f"sample_time_s >= {first!r} AND sample_time_s < {last!r}"
+        for batch in self._batches(SAMPLE_TABLE, where):
             for row in batch.select(["sample_time_s", "jpeg"]).to_pylist():
                 for i, (start, end) in enumerate(spans):
                     if start <= row["sample_time_s"] < end:

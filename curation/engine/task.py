@@ -212,8 +212,25 @@ class Task(UnitTask):
             verdicts = rules.judge(judged, {c: f"reached {t}" for c, t in late.items()})
             kept = verdicts.column("verdict").to_pylist()
             wanted = [c for c, v in zip(wanted, kept, strict=True) if v == KEPT]
+        wanted = self._with_inputs(stage, inputs, clips, wanted)
         settled = inputs.settled_clips(stage) if wanted else set()
         return [c for c in wanted if c not in settled]
+
+    def _with_inputs(
+        self, stage: Stage, inputs: UnitInputs, clips: pa.Table, wanted: list[str]
+    ) -> list[str]:
+        """Of some clips those that have a row of every gated stage before, whose columns it reads.
+
+        A clip without one failed there, in this run or an earlier one, in this worker or another.
+        """
+        known = self._spec.plan.columns()
+        tables = {c.table for f in stage.reads if (c := known.get(f.name)) and c.gated}
+        there = set(wanted)
+        for table in tables:
+            reached = inputs.reached(table, clips).to_pylist()
+            ids = clips.column("clip_id").to_pylist()
+            there &= {c for c, here in zip(ids, reached, strict=True) if here}
+        return [c for c in wanted if c in there]
 
     def _take(self, stage: Stage, output: Output, inputs: UnitInputs, count: StageCount) -> None:
         if isinstance(output, Failure):

@@ -100,6 +100,7 @@ class WorkerSpec:
         last: True for the plan's last group.
         part_s: Wanted length of the parts of long videos; None: they are never divided.
         part_clips: Clips of one video that a worker takes on at a time; None: all.
+        prints: Stage name -> fingerprint on the driver's machine; None: not known.
     """
 
     storage: Storage
@@ -110,6 +111,7 @@ class WorkerSpec:
     last: bool
     part_s: float | None = None
     part_clips: int | None = None
+    prints: dict[str, str] | None = None
 
 
 @dataclass(kw_only=True)

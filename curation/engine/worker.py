@@ -23,8 +23,10 @@ from curation.engine.segments import give_up, given_up, segment_name
 from curation.engine.task import Task
 from curation.engine.unit import Unit, UnitResult, WorkerSpec
 from curation.engine.unit_task import Surroundings, UnitTask
+from curation.errors import ClipmillError
 from curation.ids import digest
 from curation.stage import Stage, StageContext
+from curation.storage import host_name
 
 
 class LostLeaseError(RuntimeError):
@@ -43,7 +45,7 @@ class Worker:
         self._around = Surroundings(
             spec=spec,
             catalog=Catalog(spec.storage),
-            prints=spec.plan.fingerprints(),
+            prints=_same_prints(spec),
             schemas=spec.plan.table_schemas(),
         )
         self._guard = MemoryGuard(spec.limits)
@@ -134,3 +136,20 @@ class Worker:
     def _beat(self) -> None:
         if self._attempt is not None:
             self._attempt.beat()
+
+
+def _same_prints(spec: WorkerSpec) -> dict[str, str]:
+    """The fingerprints of the plan, which are the driver's.
+
+    Raises:
+        ClipmillError: Weights or packages of this machine differ, so its rows would be others.
+    """
+    prints = spec.plan.fingerprints()
+    differ = [s for s, p in prints.items() if spec.prints is not None and spec.prints.get(s) != p]
+    if differ:
+        raise ClipmillError(
+            f"weights or packages of {', '.join(differ)} differ from those of the driver",
+            where=f"node {host_name()}",
+            mend="give all nodes the same models folder and packages (`clipmill models list`)",
+        )
+    return prints

@@ -24,7 +24,8 @@ from curation.captions.asking import Answers, IntegrityError
 from curation.captions.backends.any import AnyBackend
 from curation.captions.backends.embedded import EmbeddedSettings
 from curation.captions.backends.vllm_ray import VllmBackend, VllmSettings
-from curation.captions.captioner import Captioner, Clip, Outcome
+from curation.captions.beating import beating
+from curation.captions.captioner import AGAIN, MERGE, Captioner, Clip, Outcome
 from curation.captions.facts import FACTS, facts_in_words
 from curation.captions.frames import dense_frames, fit_frames, windows
 from curation.captions.ledger import Ledger, ReadLedger
@@ -47,6 +48,7 @@ class CaptionClips(Stage):
     grain: ClassVar[Grain] = "clip"
     gated: ClassVar[bool] = True
     adds: ClassVar[Mapping[str, pa.Schema]] = {"captions": CAPTIONS}
+    operational: ClassVar[frozenset[str]] = Stage.operational | {"canaries"}
 
     batch_size: int = Field(
         16, ge=1, description="clips of one video per batch, canaries not counted"
@@ -79,7 +81,7 @@ class CaptionClips(Stage):
     @property
     def reads(self) -> pa.Schema:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Frames, and the measurements of the stages in ``facts``."""
-        wanted = {f.name: f.type for stage in self.facts for f in FACTS.get(stage, ())}
+        wanted = {f.name: f.type for f in self._told}
         if self.frames == "dense":
             wanted["media_path"] = STRING
         return schema(
@@ -90,6 +92,13 @@ class CaptionClips(Stage):
             **wanted,
         )
 
+    @property
+    def _told(self) -> list[pa.Field]:
+        """Columns of measurements that reach the captioner."""
+        if self.backend.prompted and not self.tell_facts:
+            return []
+        return [f for stage in self.facts for f in FACTS.get(stage, ())]
+
     @cached_property
     def _prompt(self) -> Prompt | None:
         return load_prompt(self.prompt) if self.backend.prompted else None
@@ -97,7 +106,10 @@ class CaptionClips(Stage):
     def settings(self) -> dict[str, object]:
         """What decides the text: the backend's identity and the prompt's hash stand for them."""
         fields = super().settings() | {"backend": self.backend.identity()}
-        return fields | {"prompt": self._prompt.sha256 if self._prompt else None}
+        if self._prompt is None:
+            return fields | {"prompt": None}
+        prompts = (self._prompt, load_prompt(AGAIN), load_prompt(MERGE))
+        return fields | {"prompt": [p.sha256 for p in prompts]}
 
     def model_checksums(self) -> dict[str, str]:
         """Local weights of the backend."""
@@ -154,10 +166,13 @@ class CaptionClips(Stage):
         """
         frames = self._frames(row)
         if not frames and self.backend.prompted:
-            raise MediaError(ErrorCode.MISSING_INPUT, "the clip has no sampled frame")
+            raise MediaError(
+                ErrorCode.CAPTION_INVALID,
+                "no frame was sampled inside the clip; caption.frames=dense looks at the cut clip",
+            )
         # From measurements a clip of any length is described whole.
         window_s = self.window_s if self.backend.prompted else None
-        facts = {f.name: row[f.name] for s in self.facts for f in FACTS.get(s, ())}
+        facts = {f.name: row[f.name] for f in self._told}
         shown = [
             replace(
                 w,
@@ -207,7 +222,7 @@ class CaptionClips(Stage):
             assert self._context is not None
             with tempfile.TemporaryDirectory(prefix="clipmill-caption-") as folder:
                 path = self._context.storage.local_copy(row["media_path"], Path(folder))
-                return dense_frames(path, self.fps, self.max_side_px)
+                return dense_frames(path, self.fps, self.max_side_px, self._context.beat)
         pairs = zip(row["sample_pts_s"] or [], row["sample_jpegs"] or [], strict=True)
         return [Frame(round(time_s, 3), jpeg) for time_s, jpeg in pairs]
 
@@ -215,7 +230,9 @@ class CaptionClips(Stage):
         assert self._context is not None
         if self._captioner is None:
             ledger = Ledger(self._context.storage) if self.backend.paid else None
-            self._captioner = self._captioner_of(self.backend.make(), ledger)
+            with beating(self._context.beat):  # a large model takes minutes to load
+                backend = self.backend.make()
+            self._captioner = self._captioner_of(backend, ledger)
         return self._captioner
 
     def _captioner_of(self, backend: Backend, ledger: Answers | None) -> Captioner:

@@ -19,6 +19,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from curation.captions.asking import Answers, IntegrityError
 from curation.captions.backends.any import AnyBackend
 from curation.captions.backends.vllm_ray import VllmBackend, VllmSettings
+from curation.captions.beating import beating
 from curation.captions.ledger import Ledger, ReadLedger
 from curation.captions.prompts import Prompt, load_prompt
 from curation.captions.request import Backend, Request
@@ -165,7 +166,8 @@ class Rewrite(Stage):
         assert self._context is not None
         if self._rewriter is None:
             ledger = Ledger(self._context.storage) if self.backend.paid else None
-            self._rewriter = self._rewriter_of(self.backend.make(), ledger)
+            with beating(self._context.beat):  # loading takes minutes and tells nothing
+                self._rewriter = self._rewriter_of(self.backend.make(), ledger)
         return self._rewriter
 
     def _rewriter_of(self, backend: Backend, ledger: Answers | None) -> Rewriter:
@@ -184,12 +186,16 @@ class Rewrite(Stage):
         )
 
     def _outputs(self, clip_id: str, work: Sequence[Rewriting]) -> Iterator[Output]:
-        """The rows of a clip, or its failure: a backend that gave no answer may give one later."""
+        """The rows of a clip, or its failure: a backend that gave no answer may give one later.
+
+        Where it never will (a content filter, a question too long), that style alone is refused:
+        the clip's caption and its other styles are as good as before.
+        """
         if not work:
             message = "the clip has no caption"
             yield Failure(clip_id=clip_id, code=ErrorCode.MISSING_INPUT, message=message)
             return
-        if failed := next((w for w in work if w.code is not None), None):
+        if failed := next((w for w in work if w.failed), None):
             code = failed.code or ErrorCode.CAPTION_BACKEND
             yield Failure(clip_id=clip_id, code=code, message=failed.message)
             return

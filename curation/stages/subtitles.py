@@ -35,6 +35,7 @@ from curation.captions.subtitles import (
     parse_transcript,
 )
 from curation.captions.tables import CUES, SUBTITLES
+from curation.errors import MediaError
 from curation.schema import FLOAT64, STRING, schema
 from curation.stage import Grain, Output, Stage, StageContext
 
@@ -90,7 +91,7 @@ class Subtitles(Stage):
     reread: int = Field(0, ge=0, description="raise it to have all files read again")
 
     _context: StageContext | None = PrivateAttr(default=None)
-    _track: tuple[object, Track] = PrivateAttr(default=(None, Track()))
+    _track: tuple[object, Track | MediaError] = PrivateAttr(default=(None, Track()))
     _finder: Finder = PrivateAttr(default_factory=Finder)
 
     @field_validator("languages")
@@ -149,11 +150,24 @@ class Subtitles(Stage):
         yield "subtitle_cues", pa.Table.from_pylist(cues, schema=CUES)
 
     def _track_of(self, row: Mapping[str, Any]) -> Track:
-        """The words of a clip's video: read once for all of its clips."""
+        """The words of a clip's video: read once for all of its clips.
+
+        A failure counts for all of them as well: a failed batch is gone through clip by clip, and
+        a store that does not answer must not be waited for once for each.
+
+        Raises:
+            MediaError: The store does not answer.
+        """
         key = row.get("video_id"), row["uri"]
         if self._track[0] != key:
-            self._track = key, self._read(row)
-        return self._track[1]
+            try:
+                self._track = key, self._read(row)
+            except MediaError as exc:
+                self._track = key, exc.with_traceback(None)
+        found = self._track[1]
+        if isinstance(found, MediaError):
+            raise MediaError(found.code, found.message)
+        return found
 
     def _read(self, row: Mapping[str, Any]) -> Track:
         track = Track()
@@ -176,6 +190,7 @@ class Subtitles(Stage):
         """All there is, the best first."""
         found: list[Found] = []
         if self.sidecars:
+            self._beat()
             found += [self._file(s) for s in self._finder.find(row["uri"], self.languages)]
         if self.streams:
             found += [self._stream(row["local_path"], *s) for s in text_streams(row["local_path"])]

@@ -73,6 +73,9 @@ def test_a_text_cut_off_keeps_what_was_said_if_all_captions_are_there() -> None:
     [
         ("", "no JSON object"),
         ("A dog runs over grass.", "no JSON object"),
+        ('{"short": ' * 3000, "no JSON"),
+        ('{"short": ' + "[" * 3000, "no JSON"),
+        ('{"short": ' + "9" * 5000 + "}", "no JSON|short"),
         ("[1, 2]", "no JSON object"),
         ("{}", "no JSON object|short"),
         (text_of(short=""), "short"),

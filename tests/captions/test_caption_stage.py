@@ -93,7 +93,7 @@ def test_one_clip_without_a_frame_fails_alone(tmp_path: Path) -> None:
     bare = row_of("bare", "red", sample_pts_s=[], sample_jpegs=None)
     rows, failures = outputs(stage_with(ScriptedSettings()), [*ROWS, bare], tmp_path)
     assert len(rows) == 3
-    assert [(f.clip_id, f.code) for f in failures] == [("bare", "missing_input")]
+    assert [(f.clip_id, f.code) for f in failures] == [("bare", "caption_invalid")]
 
 
 def test_long_clips_are_described_in_windows_and_short_pictures(tmp_path: Path) -> None:

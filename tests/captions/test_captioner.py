@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from curation.captions.captioner import Captioner, Clip, Outcome
 from curation.captions.frames import as_jpeg, windows
 from curation.captions.prompts import load_prompt
 from curation.captions.request import Frame, Reply, Request
-from tests.captions.scripted import COLOURS, Deed, ScriptedBackend
+from tests.captions.scripted import COLOURS, Deed, ScriptedBackend, describe
 
 
 def plain(colour: str, time_s: float) -> Frame:
@@ -154,10 +157,36 @@ def test_a_killed_run_pays_for_no_answer_twice() -> None:
     again = ScriptedBackend()
     found = captions(again, ledger=ledger)
     assert again.asked == [] and all(o.caption is not None for o in found)
-    half = dict(list(ledger.replies.items())[::2])
-    ledger.replies = dict(half)
+    ours = {c.clip_id for c in CLIPS}
+    kept = dict(list(ledger.replies.items())[:4])
+    ledger.replies = dict(kept)
     captions(again, ledger=ledger)
-    assert len(again.asked) == 6 - len(half) and len(ledger.replies) == 6
+    # The canaries go anew with what is missing, to vouch for it.
+    clips = sum(r.request_id.partition("/")[0] in ours for r in kept.values())
+    assert clips < 4 and len(again.asked) == (4 - clips) + 2 and len(ledger.replies) == 6
+
+
+def test_what_no_canary_vouched_for_before_the_kill_is_asked_for_again() -> None:
+    """A bad server is killed before its canaries are back; a good one must not vouch for it."""
+    ledger, wrong = Kept(), ScriptedBackend()
+    captions(wrong, ledger=ledger)
+    ours = {c.clip_id for c in CLIPS}
+    lies = {k: r for k, r in ledger.replies.items() if r.request_id.partition("/")[0] in ours}
+    ledger.replies = {k: replace(r, text=describe(wrong.asked[0])) for k, r in lies.items()}
+    found = captions(ScriptedBackend(), ledger=ledger)
+    assert [o.caption.short for o in found if o.caption] == [
+        f"A {c.clip_id.removeprefix('clip-')} picture." for c in CLIPS
+    ]
+
+
+def test_a_canary_of_an_earlier_run_does_not_vouch_for_new_answers() -> None:
+    ledger = Kept()
+    captions(ScriptedBackend(), ledger=ledger)
+    first_clip = next(k for k, r in ledger.replies.items() if r.request_id == "clip-red/0")
+    del ledger.replies[first_clip]
+    with pytest.raises(IntegrityError):
+        captions(ScriptedBackend("blind"), ledger=ledger)
+    assert ledger.replies == {}
 
 
 def test_answers_of_a_distrusted_batch_are_forgotten() -> None:
@@ -172,7 +201,8 @@ class GarbageToCanaries(ScriptedBackend):
 
     def _text(self, request: Request) -> str:
         ours = request.request_id.partition("/")[0] in {c.clip_id for c in CLIPS}
-        return super()._text(request) if ours or request.attempt > self.times else "well, well"
+        asked = sum(r.request_id == request.request_id for r in self.asked)
+        return super()._text(request) if ours or asked > self.times else "well, well"
 
 
 def test_garbage_about_a_canary_is_asked_for_again_but_not_for_ever() -> None:
@@ -199,7 +229,28 @@ def test_nothing_is_believed_that_no_canary_vouches_for() -> None:
     ledger = Kept()
     found = captions(SilentToCanaries(), ledger=ledger)
     assert {o.code for o in found} == {"caption_backend"} and "canaries" in found[0].message
-    # The next run asks for the canaries alone.
     next_run = ScriptedBackend()
     found = captions(next_run, ledger=ledger)
-    assert len(next_run.asked) == 2 and all(o.caption is not None for o in found)
+    assert len(next_run.asked) == 6 and all(o.caption is not None for o in found)
+
+
+def test_a_mix_up_that_the_backend_sees_itself_condemns_the_batch() -> None:
+    class Honest(ScriptedBackend):
+        def answer(self, requests, beat=lambda: None):  # noqa: ANN001, ANN202 - as its base
+            *good, last = super().answer(requests, beat)
+            yield from good
+            yield replace(last, text=None, code="caption_gate", message="not my request")
+
+    ledger = Kept()
+    with pytest.raises(IntegrityError, match="not my request"):
+        captions(Honest(), ledger=ledger)
+    assert ledger.replies == {}
+
+
+def test_a_prompt_with_a_rule_stays_whole_when_it_is_asked_again(tmp_path: Path) -> None:
+    own = tmp_path / "own.md"
+    own.write_text("# user\nLook.\n\n---\nAnswer in JSON.\n")
+    backend = ScriptedBackend("garbage", times=1)
+    list(Captioner(backend, load_prompt(str(own))).caption(CLIPS))
+    again = next(r for r in backend.asked if r.attempt == 2 and r.request_id == "clip-red/0")
+    assert again.prompt.startswith("Look.\n\n---\nAnswer in JSON.\n\n---\n")

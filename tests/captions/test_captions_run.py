@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pyarrow as pa
 import pytest
 
-from curation.errors import GateError
+from curation.errors import CatalogError, GateError
+from curation.schema import FLOAT32, INT32, STRING, schema
+from curation.stage import Failure, Output, Stage
+from pipelines.forget import forget
 from pipelines.redo import reshard
 from tests.captions.server import GOOD, Act, Call, FaultServer, Script, seen_text, serve
 from tests.faults.helpers import make_video, query, run, settings
@@ -166,3 +170,52 @@ def test_a_server_that_is_down_costs_nothing_but_another_run(inputs: Path, tmp_p
         server.script = looks
         up = run(inputs, out, **sections(server))
     assert up.balanced and len(records(out)) == CLIPS and GOOD.status == 200
+
+
+class LosesMedia(Stage):
+    """Stands behind the cut and fails on the first clip of each video."""
+
+    name: ClassVar[str] = "loses"
+    gated: ClassVar[bool] = True
+    reads: ClassVar[pa.Schema] = schema(clip_id=STRING, clip_index=INT32, luma_mean=FLOAT32)
+    adds: ClassVar[Mapping[str, pa.Schema]] = {"kept_after_all": schema(clip_id=STRING, x=INT32)}
+
+    def process(self, batch: pa.Table) -> Iterator[Output]:
+        for row in batch.to_pylist():
+            if row["clip_index"] == 0:
+                yield Failure(clip_id=row["clip_id"], code="own_code", message="lost")
+            else:
+                yield "kept_after_all", pa.table({"clip_id": [row["clip_id"]], "x": [1]})
+
+
+class ReadsIt(Stage):
+    """Reads what the one before wrote."""
+
+    name: ClassVar[str] = "reads_it"
+    gated: ClassVar[bool] = True
+    reads: ClassVar[pa.Schema] = schema(clip_id=STRING, x=INT32)
+    adds: ClassVar[Mapping[str, pa.Schema]] = {"seen": schema(clip_id=STRING, seen_x=INT32)}
+
+    def process(self, batch: pa.Table) -> Iterator[Output]:
+        rows = [{"clip_id": r["clip_id"], "seen_x": r["x"]} for r in batch.to_pylist()]
+        yield "seen", pa.Table.from_pylist(rows, schema=self.adds["seen"])
+
+
+def test_a_stage_is_not_given_clips_that_failed_before_it(inputs: Path, tmp_path: Path) -> None:
+    """Not in the same worker, and not in another run, which knows of the failure from its rows."""
+    out, stages = tmp_path / "out", [{"use": f"{__name__}:LosesMedia"}]
+    run(inputs, out, stages=stages, caption=None)
+    both = [*stages, {"use": f"{__name__}:ReadsIt"}]
+    report = run(inputs, out, stages=both, caption=None)
+    assert report.balanced and report.account.clips["failed"] == 2
+    rows = query(out, "SELECT seen_x FROM seen")
+    assert [r["seen_x"] for r in rows] == [1] * (CLIPS - 2)
+
+
+def test_shard_ships_no_clip_whose_caption_is_still_to_come(inputs: Path, tmp_path: Path) -> None:
+    with serve(looks) as server:
+        config = sections(server)
+        run(inputs, tmp_path / "out", **config)
+        forget(str(tmp_path / "out"), "caption")
+        with pytest.raises(CatalogError, match="7 kept clips have no caption yet"):
+            reshard(str(tmp_path / "out"), settings(**config))

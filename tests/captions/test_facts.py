@@ -7,7 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.captions.facts import FACTS, MAX_SPOKEN, facts_in_words
+from curation.captions import facts as module
+from curation.captions.embedded import light
+from curation.captions.facts import FACTS, MAX_SPOKEN, disarmed, facts_in_words
 from curation.captions.tables import SUBTITLES
 from curation.plan import SAMPLE_TABLE
 from curation.stage import Stage
@@ -102,3 +104,36 @@ def test_words_of_the_clip_are_quoted_on_one_line() -> None:
     assert read == 'Text read in the picture: "STOP" and "say \'hi\'".'
     assert said.startswith('Subtitles of what is said: "Look out! Look')
     assert "\n" not in said and len(said) < MAX_SPOKEN + 50 and said.endswith('..."' + ".")
+
+
+SIGNS = (
+    *(
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<image>",
+        "<video>",
+        "</s>",
+        "<end_of_turn>",
+        "<IMG_CONTEXT>",
+    ),
+    *("<\uff5cend\u2581of\u2581sentence\uff5c>", "[/INST]", "[IMG_BREAK]", "<<SYS>>"),
+)
+
+
+@pytest.mark.parametrize("column", ["text_read", "subtitle_text"])
+@pytest.mark.parametrize("sign", SIGNS)
+def test_signs_of_chat_templates_are_broken_up(column: str, sign: str) -> None:
+    """Neither what is read nor what is said may end the prompt or stand for a picture."""
+    _, told = facts_in_words({column: f"go {sign}{sign} home"}, 4.5)
+    assert sign not in told and told.replace(" ", "").count(sign) == 2
+    assert "go " in told and " home" in told
+
+
+@pytest.mark.parametrize("text", ["I <3 you", "[MUSIC]", "a | b", "5 < 6 > 4", "1 <2"])
+def test_what_is_no_sign_stays(text: str) -> None:
+    assert disarmed(text) == text
+
+
+def test_dark_and_bright_are_what_the_embedded_captioner_takes_for_it() -> None:
+    assert module.DARK_BELOW is light.DARK_BELOW
+    assert module.BRIGHT_ABOVE is light.BRIGHT_ABOVE

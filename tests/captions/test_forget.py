@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from curation.captions.ledger import Ledger
+from curation.captions.request import Reply
 from curation.catalog.lease import Lease
 from curation.errors import CatalogError, ConfigError
 from curation.storage import Storage
@@ -116,6 +119,43 @@ def test_a_note_of_an_earlier_kill_is_carried_out_first(root: Path) -> None:
     catalog.storage.write_json(NOTE, note)
     assert forget(str(root), "camera") == 2
     assert counts(root)["retests"] == 0
+
+
+CLIP_IDS = "a" * 32, "b" * 32
+REQUESTS = tuple(f"{c}/{rest}" for c in CLIP_IDS for rest in ("0", "merge", "brief/1", "brief/2"))
+
+
+@pytest.mark.parametrize(
+    ("tables", "clips", "gone"),
+    [
+        ([["captions"], ["rewrites"]], None, REQUESTS),
+        ([["captions"]], None, tuple(r for r in REQUESTS if "brief" not in r)),
+        ([["rewrites", "rewrite_texts"]], None, tuple(r for r in REQUESTS if "brief" in r)),
+        ([["captions"]], CLIP_IDS[:1], REQUESTS[:2]),
+        ([["rewrites"]], CLIP_IDS[:1], REQUESTS[2:4]),
+        ([["captions"], ["rewrites"]], CLIP_IDS[1:], REQUESTS[4:]),
+        ([["retests"]], None, ()),
+    ],
+)
+def test_stored_answers_go_with_their_rows(
+    root: Path, tables: list[list[str]], clips: tuple[str, ...] | None, gone: tuple[str, ...]
+) -> None:
+    """What was forgotten is asked anew; what others paid for stays."""
+    storage = Storage(root)
+    ledger = Ledger(storage)
+    keys = {r: hashlib.sha256(r.encode()).hexdigest() for r in REQUESTS}
+    for request_id, key in keys.items():
+        ledger.put(key, Reply(request_id=request_id, text="paid for"))
+    names = [t[0] for t in tables]
+    note = {
+        "stages": dict.fromkeys(names, "print"),
+        "tables": dict(zip(names, tables, strict=True)),
+        "clips": None if clips is None else list(clips),
+    }
+    storage.write_json(NOTE, note)
+    assert finish_forgetting(catalog_of(root))
+    left = {request_id for request_id, key in keys.items() if ledger.get(key)}
+    assert left == set(REQUESTS) - set(gone)
 
 
 def test_refused(root: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pyarrow as pa
 import pytest
 
 from curation.captions.asking import IntegrityError
+from curation.captions.backends.openai_api import OpenAISettings
+from curation.captions.beating import beating
 from curation.captions.ledger import Ledger
 from curation.captions.prompts import load_prompt
 from curation.captions.request import Backend, Reply, Request
@@ -190,6 +195,54 @@ def test_a_backend_without_an_answer_is_no_refusal() -> None:
     )
 
 
+class Filtered(Scripted):
+    """A content filter: the style ``other`` is never answered."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(lambda r: SAME)
+        self.code = code
+
+    def answer(
+        self, requests: Sequence[Request], beat: Callable[[], None] = lambda: None
+    ) -> Iterator[Reply]:
+        for reply in super().answer(requests, beat):
+            if "/other/" in reply.request_id:
+                yield Reply(request_id=reply.request_id, code=self.code, message="content filter")
+            else:
+                yield reply
+
+
+@pytest.mark.parametrize("code", ["caption_invalid", "caption_backend"])
+def test_a_final_code_costs_one_style_not_the_clip(tmp_path: Path, code: str) -> None:
+    """What the backend will never answer is refused; what it may answer later fails the clip."""
+    backend = {"kind": "openai", "model": "m", "api_key_env": ""}
+    stage = Rewrite.model_validate({"backend": backend, "styles": TWO, "attempts": 2})
+    stage.setup(StageContext(storage=Storage(tmp_path), fingerprint=FINGERPRINT))
+    filtered = Filtered(code)
+    stage._rewriter = rewriter(filtered)
+    tables, failures = run_stage(stage, ROWS[:1])
+    assert [r.request_id for r in filtered.asked].count("a/other/1") == 1
+    assert "a/other/2" not in [r.request_id for r in filtered.asked]
+    if code == "caption_backend":
+        assert [(f.clip_id, f.code, f.message) for f in failures] == [("a", code, "content filter")]
+        assert tables["rewrites"].num_rows == 0
+        return
+    assert failures == []
+    (row,) = tables["rewrites"].to_pylist()
+    assert (row["rewrite_num_kept"], row["rewrite_num_refused"]) == (1, 1)
+    brief, other = tables["rewrite_texts"].to_pylist()
+    assert (brief["text"], brief["refused"]) == (SAME, None)
+    assert other["text"] is None and other["refused"] == f"no answer: {code}: content filter"
+
+
+def test_signs_of_a_chat_template_in_a_caption_are_words() -> None:
+    backend = Scripted(lambda r: SAME)
+    marked = Rewriting(clip_id="c", style=STYLE, source=f"{SOURCE} A sign reads <|im_end|>.")
+    rewriter(backend, attempts=1).rewrite([marked])
+    assert "<|im_end" not in backend.asked[0].prompt
+    assert "im_end" in backend.asked[0].prompt
+
+
 @pytest.mark.parametrize("fault", ["twice", "lost", "foreign"])
 def test_answers_must_name_their_questions(fault: str) -> None:
     class Faulty(Scripted):
@@ -260,6 +313,29 @@ def test_the_stage_compares_meaning(tmp_path: Path) -> None:
     stage._rewriter_of(backend, None).rewrite([true, false])
     assert true.refused is None and (true.similarity or 0) > 0.7
     assert (false.refused or "").startswith("unrelated") and (false.similarity or 1) < 0.3
+
+
+def test_it_beats_while_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(settings: OpenAISettings) -> Backend:
+        time.sleep(0.3)
+        return Scripted(lambda r: SAME)
+
+    monkeypatch.setattr(OpenAISettings, "make", make)
+    quick = functools.partial(beating, every_s=0.02)
+    monkeypatch.setattr("curation.stages.rewrite.beating", quick)
+    stage = Rewrite.model_validate({"backend": {"kind": "openai", "model": "m"}})
+    beats: list[int] = []
+    stage.setup(
+        StageContext(
+            storage=Storage(tmp_path),
+            fingerprint=FINGERPRINT,
+            beat=lambda: beats.append(threading.get_ident()),
+        )
+    )
+    stage._load()
+    assert sum(b != threading.get_ident() for b in beats) > 3
 
 
 def test_settings_of_the_stage(tmp_path: Path) -> None:

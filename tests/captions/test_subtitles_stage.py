@@ -23,7 +23,9 @@ from av.subtitles.subtitle import SubtitleSet
 
 from curation.captions import sidecars
 from curation.errors import MediaError
+from curation.stage import StageContext
 from curation.stages.subtitles import Subtitles
+from curation.storage import Storage
 from tests.curation.chain import run_stage
 
 HEADER = b"""[Script Info]
@@ -252,6 +254,34 @@ def test_a_store_that_does_not_answer_is_tried_again(
         with pytest.raises(MediaError) as caught:
             read(f"{url}/v.mp4", stage())
     assert caught.value.code == "network_error" and caught.value.retryable
+
+
+def test_a_store_that_does_not_answer_is_asked_once_per_video(tmp_path: Path) -> None:
+    """The engine goes clip by clip after a failure: the next clips must not wait anew."""
+    made, beats, asked = stage(), [], 0
+    made.setup(
+        StageContext(
+            storage=Storage(tmp_path), fingerprint="f", beat=lambda: beats.append(len(beats))
+        )
+    )
+
+    def find(uri: str, languages: Any) -> list[Any]:  # noqa: ANN401 - as the finder's
+        nonlocal asked
+        assert beats, "the watchdog is told before the wait"
+        asked += 1
+        raise MediaError("network_error", f"no answer about {uri}")
+
+    with mock.patch.object(made._finder, "find", find):
+        for _ in range(4):
+            with pytest.raises(MediaError, match=r"no answer about s3://b/v\.mp4") as caught:
+                read("s3://b/v.mp4", made)
+            assert caught.value.code == "network_error"
+        assert asked == 1
+        with pytest.raises(MediaError, match=r"w\.mp4"):
+            read("s3://b/w.mp4", made)
+    assert asked == 2
+    (tmp_path / "v.srt").write_text(srt("one"))
+    assert chosen(tmp_path / "v.mp4", made) == "sidecar:v.srt"
 
 
 def write_with_stream(path: Path, codec: str, *, first_s: float = 0.0, language: str = "") -> None:

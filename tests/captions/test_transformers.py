@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,11 @@ import pytest
 
 from curation.captions.answer import parse_answer
 from curation.captions.backends.transformers_vlm import TransformersSettings
+from curation.captions.beating import beating
 from curation.captions.canaries import canaries
 from curation.captions.prompts import load_prompt
 from curation.captions.request import Frame, Reply, Request
-from curation.errors import ConfigError, ErrorCode
+from curation.errors import RETRYABLE, ConfigError, ErrorCode
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -223,7 +227,25 @@ def test_it_beats_with_every_token(folders: Folders) -> None:
     beats: list[int] = []
     asked = [request("none", 0), request("other", 0)]
     list(backend_of(folders["llm"], batch_size=1).answer(asked, lambda: beats.append(1)))
-    assert len(beats) == 2 * (1 + TOKENS)
+    assert len(beats) == 2 * (2 + TOKENS)
+
+
+def test_it_beats_before_the_first_token(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the question tells nothing of itself; a thread beside it does, and then stops."""
+    where = "curation.captions.backends.transformers_answer.beating"
+    monkeypatch.setattr(where, functools.partial(beating, every_s=0.02))
+    backend = backend_of(folders["llm"])
+    whole = backend.loaded.model.generate
+
+    def slow(**inputs: Any) -> Any:  # noqa: ANN401
+        time.sleep(0.3)
+        return whole(**inputs)
+
+    monkeypatch.setattr(backend.loaded.model, "generate", slow)
+    beats: list[int] = []
+    list(backend.answer([request("none", 0)], lambda: beats.append(threading.get_ident())))
+    assert sum(b != threading.get_ident() for b in beats) > 3
+    assert beats[-TOKENS // 2 :] == [threading.get_ident()] * (TOKENS // 2)
 
 
 def test_signs_in_texts_are_words(folders: Folders) -> None:
@@ -242,7 +264,28 @@ def test_a_question_that_does_not_fit(folders: Folders) -> None:
     asked = [request("short", 0), request("long", 0, prompt="word " * 5000)]
     found = replies(backend, asked)
     assert found["short"].text and found["short"].code is None
-    assert found["long"].code == "caption_backend" and "4096" in found["long"].message
+    assert found["long"].code == "caption_invalid" and "4096" in found["long"].message
+    assert found["long"].code not in RETRYABLE  # the next run would ask the same again
+
+
+def test_one_that_does_not_fit_and_memory_that_runs_out(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every request is answered, and once, though the batch is cut for two reasons."""
+    backend = backend_of(folders["llm"], batch_size=4)
+    asked = [request(f"r{i}", 0) for i in range(3)]
+    asked.insert(1, request("long", 0, prompt="word " * 5000))
+    whole = backend.loaded.model.generate
+
+    def generate(**inputs: Any) -> Any:  # noqa: ANN401
+        if len(inputs["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(**inputs)
+
+    monkeypatch.setattr(backend.loaded.model, "generate", generate)
+    found = replies(backend, asked)
+    assert found["long"].code == "caption_invalid"
+    assert all(found[f"r{i}"].text for i in range(3))
 
 
 def test_sampling_is_repeatable_and_takes_its_seed(folders: Folders) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from curation.captions.ledger import Ledger
 from curation.captions.request import Frame, Reply, Request
 from curation.engine import ray_llm
 from curation.engine.ray_llm import Prefilled, prefill, to_row
-from curation.errors import ClipmillError
+from curation.errors import ClipmillError, ConfigError
 from curation.storage import Storage
 from tests.captions.server import Act, Call, serve
 from tests.faults.cluster import address
@@ -136,6 +137,43 @@ def test_settings(tmp_path: Path) -> None:
     assert settings.fallbacks() == [] and settings_of(revision=None).fallbacks()
     with pytest.raises(ValueError, match="code of others is never run"):
         settings_of(engine_kwargs={"trust_remote_code": True})
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"runtime_env": {"env_vars": {"HF_TOKEN": "hf_1"}}}, "runtime_env.env_vars.HF_TOKEN"),
+        (
+            {"runtime_env": {"container": [{"registryPassword": "hf_1"}]}},
+            "runtime_env.container.registryPassword",
+        ),
+        (
+            {"runtime_env": {"env_vars": {"AWS_SECRET_ACCESS_KEY": "hf_1"}}},
+            "runtime_env.env_vars.AWS_SECRET",
+        ),
+        ({"runtime_env": {"pip": ["--index-url https://me:hf_1@host/x"]}}, "runtime_env.pip"),
+        ({"engine_kwargs": {"hf_token": "hf_1"}}, "engine_kwargs.hf_token"),
+        ({"engine_kwargs": {"a": {"b": [{"apiKeys": ["hf_1"]}]}}}, "engine_kwargs.a.b.apiKeys"),
+    ],
+)
+def test_secrets_are_refused(fields: dict[str, Any], where: str) -> None:
+    """Settings are stored in the catalog and shown: a key among them would be published."""
+    with pytest.raises(ConfigError, match=re.escape(where)) as caught:
+        settings_of(**fields)
+    assert "hf_1" not in str(caught.value) and "environment of the cluster" in str(caught.value)
+
+
+def test_what_only_sounds_like_a_secret_may_stay() -> None:
+    engine = {
+        "max_num_batched_tokens": 8192,
+        "tokenizer_mode": "auto",
+        "scheduling_policy": "fcfs",
+        "kv_transfer_config": {"kv_connector": "x"},
+    }
+    env_vars = {"TOKENIZERS_PARALLELISM": "false", "HF_HOME": "/models", "HTTP_PROXY": "http://p:1"}
+    runtime_env = {"env_vars": env_vars, "pip": ["vllm", "git+ssh://git@host/x"]}
+    settings = settings_of(engine_kwargs=engine, runtime_env=runtime_env)
+    assert settings.engine_kwargs == engine and settings.runtime_env == runtime_env
 
 
 def test_the_backend_looks_answers_up(tmp_path: Path) -> None:

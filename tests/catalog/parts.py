@@ -81,6 +81,11 @@ def write_part(
         "camera": {"scores_camera": [{"clip_id": c, "camera_shake": 0.0} for c in clips]},
         "cut": {"media": [{"clip_id": c, "media_path": f"media/{c}.mp4"} for c in clips]},
         "retest": {"retests": [{"clip_id": c, "residual_cut": False} for c in clips]},
+        "caption": {"captions": [{"clip_id": c, "caption_short": f"Of {c}."} for c in clips]},
+        "check": {
+            "caption_checks": [{"clip_id": c, "caption_num_flags": 0} for c in clips],
+            "caption_vectors": [{"clip_id": c, "text_vector": [0.6, 0.8]} for c in clips],
+        },
     }
     for stage in plan.stages:
         keys = {"source_id": source, "stage": stage.name, "run_id": run_id}

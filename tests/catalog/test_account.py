@@ -17,6 +17,12 @@ from curation.catalog.views import Views
 from tests.catalog.parts import default_plan, new_catalog, register, write_part
 from tests.faults.helpers import catalog_of, make_video, make_videos, query, run
 
+TWICE = (
+    *("clips", "scores", "media", "verdicts", "videos", "decodes"),
+    *("captions", "caption_checks"),
+)
+"""Tables with one row of a video or clip."""
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -76,7 +82,7 @@ def test_rows_that_get_lost_are_missed(root: Path, name: str, where: str, words:
     assert any(words in text for text in found.imbalances), found.imbalances
 
 
-@pytest.mark.parametrize("name", ["clips", "scores", "media", "verdicts", "videos", "decodes"])
+@pytest.mark.parametrize("name", TWICE)
 def test_a_row_that_comes_twice_is_noticed(root: Path, name: str) -> None:
     dataset = table(root, name)
     clip = query(root, "SELECT clip_id, video_id FROM clips WHERE verdict = 'kept' LIMIT 1")[0]
@@ -165,3 +171,11 @@ def test_views_and_account_agree(root: Path) -> None:
     assert {r["verdict"]: r["n"] for r in rows} == {
         k: n for k, n in found.clips.items() if n and k in ("kept", "rejected", "failed")
     }
+
+
+def test_a_kept_clip_without_a_caption_is_noticed(root: Path) -> None:
+    (clip,) = query(root, "SELECT clip_id FROM clips WHERE verdict = 'kept' LIMIT 1")
+    table(root, "captions").delete(f"clip_id = '{clip['clip_id']}'")
+    found = account(root)
+    assert found.imbalances == ["1 kept clips have no caption"]
+    assert found.clips["uncaptioned"] == 1

@@ -98,6 +98,7 @@ def steps(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]
 def test_the_uninterrupted_commit_takes_equal_bytes_once(expected: dict[str, list[str]]) -> None:
     sizes = {table: len(rows) for table, rows in expected.items()}
     assert sizes["clips"] == 5 and sizes["scores"] == 5 and sizes["media"] == 5
+    assert {sizes[t] for t in ("captions", "caption_checks", "caption_vectors")} == {5}
     assert sizes["videos"] == 3  # v1, v2, and v4 whose split failed
     assert sizes["frames"] == 9
     assert sizes["identities"] == 4

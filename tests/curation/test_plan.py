@@ -45,7 +45,9 @@ def base() -> CurateConfig:
 def plan_with(*extra: Stage, rules: Rules | None = None) -> Plan:
     """The default plan with stages before the cut."""
     plan = base().plan()
-    return Plan(stages=(*plan.stages[:-1], *extra, plan.stages[-1]), rules=rules or plan.rules)
+    at = [s.name for s in plan.stages].index("cut")
+    stages = (*plan.stages[:at], *extra, *plan.stages[at:])
+    return Plan(stages=stages, rules=rules or plan.rules)
 
 
 def test_the_default_plan_is_sound() -> None:
@@ -183,14 +185,16 @@ def prints(*overrides: str) -> dict[str, str]:
 
 
 SCORERS = ("score", "technical", "camera")
+WORDS = ("caption", "check")
+"""Captions are made of measurements and sampled frames, not of the cut file."""
 
 
 @pytest.mark.parametrize(
     ("override", "changed"),
     [
-        ("score.static_below_per_s=0.01", {"score"}),
-        ("split.min_s=1.0", {"split", *SCORERS, "cut", "retest"}),
-        ("signals.sample_quality=80", {"signals", "split", *SCORERS, "cut", "retest"}),
+        ("score.static_below_per_s=0.01", {"score", *WORDS}),
+        ("split.min_s=1.0", {"split", *SCORERS, "cut", "retest", *WORDS}),
+        ("signals.sample_quality=80", {"signals", "split", *SCORERS, "cut", "retest", *WORDS}),
         ("cut.crf=20", {"cut", "retest"}),
         ("retest.confidence=0.4", {"retest"}),
         ("judge.rules.sharpness.min=0.2", set()),  # gating is not reading
@@ -266,7 +270,7 @@ def test_groups_fuse_neighbours_of_equal_resources() -> None:
     plan = base().plan()
     assert [len(g) for g in plan.groups()] == [len(plan.stages)]
     other = Quiet(resources=fat)  # pyright: ignore[reportCallIssue]
-    assert [len(g) for g in plan_with(other).groups()] == [7, 1, 1]
+    assert [len(g) for g in plan_with(other).groups()] == [6, 1, 4]
 
 
 def test_tables_end_with_done_and_carry_keys() -> None:

@@ -57,13 +57,14 @@ class FakeCluster(RayCluster):
 
 def plan_of(*needs: Resources) -> Plan:
     """The default plan with a further clip-grain stage per given resources before the cut."""
-    *head, cut, retest = settings().plan().stages
+    stages = settings().plan().stages
+    at = [s.name for s in stages].index("cut")
     own = []
     for i, need in enumerate(needs):
         table = {f"t{i}": pa.schema([("clip_id", pa.string()), (f"c{i}", pa.float64())])}
         cls = type(f"Own{i}", (BadClip,), {"name": f"own{i}", "adds": table})
         own.append(cls.model_validate({"resources": need}))
-    return Plan(stages=(*head, *own, cut, retest))
+    return Plan(stages=(*stages[:at], *own, *stages[at:]))
 
 
 def needing(**values: float) -> Resources:
@@ -117,7 +118,7 @@ def test_a_change_of_resources_starts_an_operator(
     assert [a["num_cpus"] for _, a in operators] == [1.0, 2.0, 1.0]
     names = [[s.name for s in fn.keywords["spec"].stages] for fn, _ in operators]
     cheap = ["probe", "signals", "split", "score", "technical", "camera"]
-    assert names == [cheap, ["own0", "own1"], ["cut", "retest"]]
+    assert names == [cheap, ["own0", "own1"], ["cut", "retest", "caption", "check"]]
     assert [fn.keywords["spec"].last for fn, _ in operators] == [False, False, True]
 
 

@@ -13,6 +13,7 @@ import torch
 from curation.captions.backends.transformers_inputs import Group, groups, model_inputs
 from curation.captions.backends.transformers_load import Loaded
 from curation.captions.backends.transformers_vlm import TransformersSettings, grammar_here
+from curation.captions.beating import beating
 from curation.captions.request import Backend, Reply, Request
 from curation.errors import ErrorCode
 
@@ -70,9 +71,10 @@ class TransformersBackend(Backend):
             inputs = model_inputs(requests, group.form, self.loaded, self.settings.max_pixels)
             tokens_in = inputs["attention_mask"].sum(dim=1).tolist()
             if too_long := self._too_long(requests, tokens_in):
+                del inputs  # the rest needs the memory
                 fitting = [r for r in requests if r.request_id not in too_long]
-                rest = (self._batch(group, fitting, beat) if fitting else []) or []
-                return [*too_long.values(), *rest]
+                rest = self._batch(group, fitting, beat) if fitting else []
+                return None if rest is None else [*too_long.values(), *rest]
             texts, tokens_out = self._generate(group, requests, inputs, beat)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
             if not _is_memory(exc):
@@ -103,7 +105,7 @@ class TransformersBackend(Backend):
         return {
             r.request_id: Reply(
                 request_id=r.request_id,
-                code=ErrorCode.CAPTION_BACKEND,
+                code=ErrorCode.CAPTION_INVALID,  # the same question will not fit next time either
                 message=f"{n} tokens of input and {r.max_tokens} of answer, the model takes {room};"
                 " show fewer or smaller frames",
                 input_tokens=int(n),
@@ -133,7 +135,8 @@ class TransformersBackend(Backend):
             torch.manual_seed(_seed(settings.seed, requests))
         if group.schema is not None and settings.structured and grammar_here():
             options["logits_processor"] = LogitsProcessorList([self._grammar(group)])
-        with torch.inference_mode():
+        # Reading the question comes before the first token, and takes minutes on slow machines.
+        with torch.inference_mode(), beating(beat) as stop:
             output = loaded.model.generate(
                 **inputs,
                 **options,
@@ -142,7 +145,7 @@ class TransformersBackend(Backend):
                 max_new_tokens=group.max_tokens,
                 pad_token_id=loaded.pad_token_id,
                 eos_token_id=loaded.eos_token_ids,
-                stopping_criteria=StoppingCriteriaList([_beating(beat)]),
+                stopping_criteria=StoppingCriteriaList([_each_token(beat, stop)]),
             )
         written = output[:, inputs["input_ids"].shape[1] :].tolist()
         kept = [_to_end(ids, loaded.eos_token_ids) for ids in written]
@@ -167,16 +170,17 @@ class TransformersBackend(Backend):
         return LogitsProcessor(self._grammars[text])
 
 
-def _beating(beat: Callable[[], None]) -> Any:  # noqa: ANN401 - transformers is optional
-    """A stopping criterion that stops nothing, and calls for each token."""
+def _each_token(beat: Callable[[], None], stop: Callable[[], None]) -> Any:  # noqa: ANN401 - optional
+    """A stopping criterion that stops nothing but the beats from beside, and beats by itself."""
     from transformers import StoppingCriteria
 
-    class Beating(StoppingCriteria):
+    class EachToken(StoppingCriteria):
         def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            stop()
             beat()
             return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
-    return Beating()
+    return EachToken()
 
 
 def _to_end(ids: list[int], ends: list[int]) -> list[int]:

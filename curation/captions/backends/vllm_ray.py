@@ -10,16 +10,18 @@ another pass; a request that no pass answered is a reply with the code ``caption
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curation.captions.backends.settings import BackendSettings
 from curation.captions.backends.transformers_vlm import local_checksums, local_folder
 from curation.captions.ledger import Ledger
 from curation.captions.request import Backend, Reply, Request
-from curation.errors import ErrorCode
+from curation.errors import ConfigError, ErrorCode
+from curation.redact import SECRETS
 
 OURS = frozenset(
     {
@@ -35,6 +37,11 @@ OURS = frozenset(
     | {"limit_mm_per_prompt", "mm_processor_kwargs", "tokenizer", "hf_overrides", "load_format"}
 )
 """Arguments of the engine that have a field of their own, or that must not be set."""
+NAMES_OF_SECRETS = tuple(s for s in SECRETS if s not in ("sig", "expires", "policy"))
+"""Without those of signed URLs: ``scheduling_policy`` is an argument of the engine."""
+_LOGIN = re.compile(r"https?://[^/\s@]+@|://[^/\s:@]*:[^/\s@]+@")
+_WORDS = re.compile(r"[^a-z]+")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class VllmSettings(BackendSettings):
@@ -79,6 +86,22 @@ class VllmSettings(BackendSettings):
     runtime_env: dict[str, Any] | None = Field(
         None, description="Ray's runtime environment that has vLLM, if this machine has none"
     )
+
+    @field_validator("runtime_env", "engine_kwargs", "mm_processor_kwargs")
+    @classmethod
+    def _no_secrets(
+        cls, value: dict[str, Any] | None, info: ValidationInfo
+    ) -> dict[str, Any] | None:
+        """Settings are kept in the catalog and shown on the report's page."""
+        if (where := _secret_in(value)) is not None:
+            # Not a ValueError: pydantic would show the value.
+            raise ConfigError(
+                "is a password, a token or a key by its name, or a URL with one in it",
+                where=f"backend vllm: {info.field_name}.{where}".rstrip("."),
+                mend="settings are stored with the dataset; set it in the environment of the"
+                " cluster's machines, and leave it out here",
+            )
+        return value
 
     @model_validator(mode="after")
     def _no_double_settings(self) -> VllmSettings:
@@ -169,3 +192,31 @@ class VllmBackend(Backend):
                 code=ErrorCode.CAPTION_BACKEND,
                 message="vLLM's pass has stored no answer to this request; see its failures",
             )
+
+
+def _secret_in(value: object) -> str | None:
+    """Dotted name of the first secret at any depth; None: there is none.
+
+    A word of a name has to end like a secret: ``HF_TOKEN`` and ``apiKey`` do, while
+    ``TOKENIZERS_PARALLELISM`` and ``max_num_batched_tokens`` do not.
+    """
+    if isinstance(value, str):
+        return "" if _LOGIN.search(value) else None
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if _names_secret(str(name)):
+                return str(name)
+            if (where := _secret_in(inner)) is not None:
+                return f"{name}.{where}".rstrip(".")
+    elif isinstance(value, list | tuple):
+        return next((w for w in map(_secret_in, value) if w is not None), None)
+    return None
+
+
+def _names_secret(name: str) -> bool:
+    words = _WORDS.split(_HUMP.sub("_", name).lower())
+    return any(
+        word.endswith(secret) or (secret != "token" and word.endswith(f"{secret}s"))
+        for word in words
+        for secret in NAMES_OF_SECRETS
+    )
