@@ -5,11 +5,19 @@ Shards and pages leave the machine; paths, passwords and signatures must not lea
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 SECRETS = ("sig", "token", "key", "secret", "credential", "password", "expires", "policy")
 """Parts of query parameter names that mark a signature or a login."""
+
+NAMES_OF_SECRETS = tuple(s for s in SECRETS if s not in ("sig", "expires", "policy"))
+"""Without those of signed URLs: ``scheduling_policy`` is an argument of the engine."""
+_LOGIN = re.compile(r"https?://[^/\s@]+@|://[^/\s:@]*:[^/\s@]+@")
+_WORDS = re.compile(r"[^a-z]+")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def public_name(uri: str) -> str:
@@ -24,3 +32,31 @@ def public_name(uri: str) -> str:
     ]
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, urlencode(query), ""))
+
+
+def secret_in(value: object) -> str | None:
+    """Dotted name of the first secret at any depth; None: there is none.
+
+    A word of a name has to end like a secret: ``HF_TOKEN`` and ``apiKey`` do, while
+    ``TOKENIZERS_PARALLELISM`` and ``max_num_batched_tokens`` do not.
+    """
+    if isinstance(value, str):
+        return "" if _LOGIN.search(value) else None
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if _names_secret(str(name)):
+                return str(name)
+            if (where := secret_in(inner)) is not None:
+                return f"{name}.{where}".rstrip(".")
+    elif isinstance(value, list | tuple):
+        return next((w for w in map(secret_in, value) if w is not None), None)
+    return None
+
+
+def _names_secret(name: str) -> bool:
+    words = _WORDS.split(_HUMP.sub("_", name).lower())
+    return any(
+        word.endswith(secret) or (secret != "token" and word.endswith(f"{secret}s"))
+        for word in words
+        for secret in NAMES_OF_SECRETS
+    )

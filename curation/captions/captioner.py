@@ -21,6 +21,7 @@ from curation.captions.answer import (
 from curation.captions.asking import Answers, Asker
 from curation.captions.canaries import Canary
 from curation.captions.checks import is_refusal
+from curation.captions.facts import disarmed
 from curation.captions.frames import Window
 from curation.captions.prompts import Prompt, load_prompt
 from curation.captions.request import Backend, Reply, Request
@@ -223,7 +224,9 @@ class Captioner:
         told = []
         for window, item in zip(clip.windows, items, strict=True):
             assert item.parsed is not None
-            told.append(f"{window.start_s:.1f}-{window.end_s:.1f} s: {item.parsed.caption.long}")
+            told.append(
+                f"{window.start_s:.1f}-{window.end_s:.1f} s: {disarmed(item.parsed.caption.long)}"
+            )
         system, prompt = self._merge.fill(
             duration_s=f"{clip.duration_s:.1f}", windows="\n".join(told)
         )

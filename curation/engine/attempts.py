@@ -82,10 +82,9 @@ class Attempt:
 
     def beat(self) -> None:
         """Tell the watchdog that work goes on."""
-        if self._trace is not None:
-            faulthandler.dump_traceback_later(
-                self._limits.stall_timeout_s, exit=True, file=self._trace
-            )
+        trace = self._trace  # read once: beats may come from another thread, beside a disarm
+        if trace is not None:
+            faulthandler.dump_traceback_later(self._limits.stall_timeout_s, exit=True, file=trace)
 
     def disarm(self) -> None:
         """Stop the watchdog; the marker stays."""

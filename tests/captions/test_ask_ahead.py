@@ -55,7 +55,7 @@ def test_questions_of_all_videos_are_answered_before_the_stage_runs(
         url = f"{server.url}/chat/completions"
         processor = mock.Mock(side_effect=lambda *_, **__: http_processor(url))
         with mock.patch("curation.engine.ask_ahead.vllm_processor", processor):
-            report = run_ray(inputs, tmp_path / "out", caption=CAPTION)
+            report = run_ray(inputs, tmp_path / "out", caption=CAPTION, run={"part_clips": 2})
         assert report.balanced and report.account.clips["kept"] == 7
         passes = [p["num_asked"] for p in report.asked_ahead]
         # 7 clips and two canaries for each of three batches; the spoilt one with canaries; none.

@@ -236,3 +236,13 @@ def test_good_is_good() -> None:
     """The server's default answers parse, so a failure in these tests is not its own."""
     assert GOOD.status == 200
     assert parse_answer(caption_text("a"), 1.0).repaired is False
+
+
+def test_extra_fields_hold_no_secret() -> None:
+    with pytest.raises(ConfigError, match="extra_body.headers.apiKey") as caught:
+        OpenAISettings.model_validate(
+            {"model": "m", "extra_body": {"headers": {"apiKey": "sk-abc"}}}
+        )
+    assert "sk-abc" not in str(caught.value)
+    kept = OpenAISettings.model_validate({"model": "m", "extra_body": {"prompt_cache_key": "x"}})
+    assert kept.extra_body == {"prompt_cache_key": "x"}

@@ -25,7 +25,7 @@ from curation.captions.backends.openai_wire import Structured
 from curation.captions.backends.settings import BackendSettings
 from curation.captions.request import Backend, Reply, Request
 from curation.errors import ConfigError
-from curation.redact import SECRETS
+from curation.redact import SECRETS, secret_in
 
 if TYPE_CHECKING:
     from curation.captions.backends.openai_calls import Calls
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BEAT_S = 0.5
 MIN_KEY = 8
 """Shorter keys are placeholders ("none", "EMPTY"); taking them out would maim captions."""
+NO_SECRETS = frozenset({"prompt_cache_key", "safety_identifier"})
+"""Fields of OpenAI's body that only sound like it."""
 RESERVED = frozenset({"model", "messages", "stream", "n", "max_tokens", "max_completion_tokens"})
 """Fields of the body that the backend sets itself."""
 
@@ -101,6 +103,13 @@ class OpenAISettings(BackendSettings):
     def _extra(cls, value: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(RESERVED & value.keys()):
             raise ValueError(f"{', '.join(taken)}: set by the backend itself")
+        told = {name: inner for name, inner in value.items() if name not in NO_SECRETS}
+        if (where := secret_in(told)) is not None:
+            raise ConfigError(  # not a ValueError: pydantic would show the value
+                "is a password, a token or a key by its name, or a URL with one in it",
+                where=f"backend openai: extra_body.{where}".rstrip("."),
+                mend="settings are stored with the dataset; the key belongs into api_key_env",
+            )
         json.dumps(value)  # raises what pydantic reports
         return value
 

@@ -10,7 +10,6 @@ another pass; a request that no pass answered is a reply with the code ``caption
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +20,7 @@ from curation.captions.backends.transformers_vlm import local_checksums, local_f
 from curation.captions.ledger import Ledger
 from curation.captions.request import Backend, Reply, Request
 from curation.errors import ConfigError, ErrorCode
-from curation.redact import SECRETS
+from curation.redact import secret_in
 
 OURS = frozenset(
     {
@@ -37,11 +36,6 @@ OURS = frozenset(
     | {"limit_mm_per_prompt", "mm_processor_kwargs", "tokenizer", "hf_overrides", "load_format"}
 )
 """Arguments of the engine that have a field of their own, or that must not be set."""
-NAMES_OF_SECRETS = tuple(s for s in SECRETS if s not in ("sig", "expires", "policy"))
-"""Without those of signed URLs: ``scheduling_policy`` is an argument of the engine."""
-_LOGIN = re.compile(r"https?://[^/\s@]+@|://[^/\s:@]*:[^/\s@]+@")
-_WORDS = re.compile(r"[^a-z]+")
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class VllmSettings(BackendSettings):
@@ -93,7 +87,7 @@ class VllmSettings(BackendSettings):
         cls, value: dict[str, Any] | None, info: ValidationInfo
     ) -> dict[str, Any] | None:
         """Settings are kept in the catalog and shown on the report's page."""
-        if (where := _secret_in(value)) is not None:
+        if (where := secret_in(value)) is not None:
             # Not a ValueError: pydantic would show the value.
             raise ConfigError(
                 "is a password, a token or a key by its name, or a URL with one in it",
@@ -192,31 +186,3 @@ class VllmBackend(Backend):
                 code=ErrorCode.CAPTION_BACKEND,
                 message="vLLM's pass has stored no answer to this request; see its failures",
             )
-
-
-def _secret_in(value: object) -> str | None:
-    """Dotted name of the first secret at any depth; None: there is none.
-
-    A word of a name has to end like a secret: ``HF_TOKEN`` and ``apiKey`` do, while
-    ``TOKENIZERS_PARALLELISM`` and ``max_num_batched_tokens`` do not.
-    """
-    if isinstance(value, str):
-        return "" if _LOGIN.search(value) else None
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            if _names_secret(str(name)):
-                return str(name)
-            if (where := _secret_in(inner)) is not None:
-                return f"{name}.{where}".rstrip(".")
-    elif isinstance(value, list | tuple):
-        return next((w for w in map(_secret_in, value) if w is not None), None)
-    return None
-
-
-def _names_secret(name: str) -> bool:
-    words = _WORDS.split(_HUMP.sub("_", name).lower())
-    return any(
-        word.endswith(secret) or (secret != "token" and word.endswith(f"{secret}s"))
-        for word in words
-        for secret in NAMES_OF_SECRETS
-    )
