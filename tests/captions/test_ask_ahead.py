@@ -6,17 +6,20 @@ A server behind Ray's HTTP processor stands in vLLM's place; all else is what a 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from curation.errors import ConfigError
+from curation.captions.backends.vllm_ray import VllmSettings
+from curation.engine.ask_ahead import _check_gpus
+from curation.errors import ConfigError, PlanError
 from tests.captions.server import Act, Call, seen_text, serve
 from tests.captions.test_vllm import http_processor
 from tests.faults.cluster import run_ray
 from tests.faults.helpers import make_video, query, run
 
-CAPTION = {
+CAPTION: dict[str, Any] = {
     "backend": {"kind": "vllm", "model": "owner/name", "revision": "abc", "runtime_env": {}},
     "batch_size": 3,
 }
@@ -34,6 +37,26 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_needs_ray(inputs: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="through Ray"):
         run(inputs, tmp_path / "out", caption=CAPTION)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "fields", "enough"),
+    [
+        (1.0, {}, True),
+        (0.0, {}, False),
+        (3.0, {"tensor_parallel_size": 2, "concurrency": 2}, False),
+        (2.0, {"tensor_parallel_size": 2, "concurrency": (1, 9)}, True),
+    ],
+)
+def test_a_cluster_without_the_gpus_is_refused(gpus: float, fields: dict, enough: bool) -> None:
+    cluster = mock.Mock()
+    cluster.resources.return_value = {"CPU": 8.0, "GPU": gpus}
+    backend = VllmSettings.model_validate(CAPTION["backend"] | fields)
+    if enough:
+        _check_gpus(cluster, backend)
+        return
+    with pytest.raises(PlanError, match=f"the cluster has {gpus:g}"):
+        _check_gpus(cluster, backend)
 
 
 @pytest.mark.slow
@@ -54,7 +77,8 @@ def test_questions_of_all_videos_are_answered_before_the_stage_runs(
     with serve(script) as server:
         url = f"{server.url}/chat/completions"
         processor = mock.Mock(side_effect=lambda *_, **__: http_processor(url))
-        with mock.patch("curation.engine.ask_ahead.vllm_processor", processor):
+        gpus = mock.patch("curation.engine.ask_ahead._check_gpus")
+        with mock.patch("curation.engine.ask_ahead.vllm_processor", processor), gpus:
             report = run_ray(inputs, tmp_path / "out", caption=CAPTION, run={"part_clips": 2})
         assert report.balanced and report.account.clips["kept"] == 7
         passes = [p["num_asked"] for p in report.asked_ahead]

@@ -239,7 +239,7 @@ def test_good_is_good() -> None:
 
 
 def test_extra_fields_hold_no_secret() -> None:
-    with pytest.raises(ConfigError, match="extra_body.headers.apiKey") as caught:
+    with pytest.raises(ConfigError, match=r"extra_body\.headers\.apiKey") as caught:
         OpenAISettings.model_validate(
             {"model": "m", "extra_body": {"headers": {"apiKey": "sk-abc"}}}
         )
