@@ -88,7 +88,7 @@ def estimate(out: Root, settings: Keys = None, as_json: Json = False) -> None:
     from pipelines.redo import stored_config
 
     base = stored_config(Catalog.open(out))
-    found = estimate_captions(out, load_config(None, settings, base=_other_backend(base, settings)))
+    found = estimate_captions(out, load_config(None, settings, base=base))
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
     else:
@@ -111,18 +111,6 @@ def stats(out: Root, as_json: Json = False) -> None:
         typer.echo(json.dumps(found, ensure_ascii=False, default=str))
     else:
         _print_stats(found, Console())
-
-
-def _other_backend(base: dict[str, Any], settings: list[str] | None) -> dict[str, Any]:
-    """A stored configuration without the fields of a backend that is replaced by another kind.
-
-    Those of the old one mean nothing to the new one, which would refuse them.
-    """
-    kinds = [s.partition("=")[2] for s in settings or [] if s.startswith("caption.backend.kind=")]
-    caption = base.get("caption")
-    if not kinds or not caption or (caption.get("backend") or {}).get("kind") == kinds[-1]:
-        return base
-    return base | {"caption": {**caption, "backend": {}}}
 
 
 def _print_clip(clip: dict[str, Any], console: Console) -> None:

@@ -136,7 +136,13 @@ class CurateConfig(BaseModel):
         return words
 
     def _checked_by(self, check: CheckCaptions) -> CheckCaptions:
-        """The check, with the model of ``embed`` where that one knows texts."""
+        """The check, with the model of ``embed`` where that one knows texts.
+
+        What is written from measurements is not compared unless that is asked for by name: it says
+        too little of each clip, and there is no server that could mix clips up.
+        """
+        if check.alignment == "auto" and self.caption and not self.caption.backend.prompted:
+            return check.model_copy(update={"alignment": "off"})
         if check.model is not None or self.embed is None:
             return check
         model = self.embed.in_use
@@ -261,6 +267,8 @@ def _apply(data: dict[str, Any], text: str) -> None:
         _child(node, last, text)
         node[int(last)] = new
     elif isinstance(node, dict):
+        if last == "kind" and node.get("kind", new) != new:
+            node.clear()  # the settings of another kind mean nothing to this one
         node[last] = new
     else:
         raise ConfigError(f"{path[-1]!r} has no keys below it", where=text)

@@ -76,3 +76,22 @@ def test_what_is_an_override(tmp_path: object) -> None:
     assert not is_override("video.mp4")
     assert not is_override("https://host/v?id=3")
     assert not is_override("folder/a=b.mp4")
+
+
+def test_another_kind_of_backend_drops_the_settings_of_the_old_one() -> None:
+    base = load_config("full").model_dump(mode="json")
+    words = ["caption.backend.kind=openai", "caption.backend.model=m"]
+    changed = load_config(None, words, base=base)
+    assert changed.caption is not None and changed.caption.backend.model_name == "openai:m"
+    same = load_config("full", ["caption.backend.kind=embedded", "caption.backend.max_frames=3"])
+    assert same.caption is not None and same.caption.backend.model_dump()["max_frames"] == 3
+
+
+def test_measured_captions_are_compared_only_when_asked_by_name() -> None:
+    def alignment(*words: str) -> str:
+        stages = {s.name: s for s in load_config("full", list(words)).plan().stages}
+        return str(stages["check"].model_dump()["alignment"])
+
+    assert alignment() == "off"
+    assert alignment("check.alignment=tags") == "tags"
+    assert alignment("caption.backend.kind=openai", "caption.backend.model=m") == "auto"
