@@ -17,6 +17,7 @@ from curation.shards.captions import (
     default_of,
     rewrite_table,
 )
+from curation.shards.writer import ShardSettings
 from pipelines.report.captions import EMBEDDED, shard_settings
 from pipelines.report.words import source_label
 
@@ -95,25 +96,28 @@ def clip_texts(
             mend='`clipmill sql OUT "select clip_id from clips"` lists them',
         )
     settings = shard_settings((catalog.last_run() or {}).get("config") or {})
-    found = []
-    for row in sorted(rows, key=lambda r: (r["uri"] or "", r["start_s"], r["clip_id"])):
-        captions = captions_of(row, settings.caption_weights)
-        measured = {n: _rounded(row[n]) for n in facts if not isinstance(row[n], list)}
-        found.append(
-            {k: row[k] for k in ("clip_id", "video_id")}
-            | {"file": source_label(row["uri"] or "")}
-            | {k: row[k] for k in ("start_s", "end_s", "verdict")}
-            | {
-                "default": default_of(captions, settings.caption_default).get("kind"),
-                "captions": captions,
-                "about": _about(row),
-                "writer": _writer(row),
-                "checks": checks_of(row),
-                "facts": {n: v for n, v in measured.items() if v is not None},
-                "told": facts_in_words(row, row["end_s"] - row["start_s"]),
-            }
-        )
-    return found
+    rows.sort(key=lambda r: (r["uri"] or "", r["start_s"], r["clip_id"]))
+    return [_clip(row, facts, settings) for row in rows]
+
+
+def _clip(row: dict[str, Any], facts: list[str], settings: ShardSettings) -> dict[str, Any]:
+    """One clip of :func:`clip_texts`."""
+    captions = captions_of(row, settings.caption_weights)
+    measured = {n: _rounded(row[n]) for n in facts if not isinstance(row[n], list)}
+    return (
+        {k: row[k] for k in ("clip_id", "video_id")}
+        | {"file": source_label(row["uri"] or "")}
+        | {k: row[k] for k in ("start_s", "end_s", "verdict")}
+        | {
+            "default": default_of(captions, settings.caption_default).get("kind"),
+            "captions": captions,
+            "about": _about(row),
+            "writer": _writer(row),
+            "checks": checks_of(row),
+            "facts": {n: v for n, v in measured.items() if v is not None},
+            "told": facts_in_words(row, row["end_s"] - row["start_s"]),
+        }
+    )
 
 
 def writer_label(writer: Mapping[str, Any] | None) -> str:

@@ -151,7 +151,7 @@ def test_settings(tmp_path: Path) -> None:
             {"runtime_env": {"env_vars": {"AWS_SECRET_ACCESS_KEY": "hf_1"}}},
             "runtime_env.env_vars.AWS_SECRET",
         ),
-        ({"runtime_env": {"pip": ["--index-url https://me:hf_1@host/x"]}}, "runtime_env.pip"),
+        ({"runtime_env": {"pip": ["-f https://me:hf_1@host/x"]}}, "runtime_env.pip"),
         ({"engine_kwargs": {"hf_token": "hf_1"}}, "engine_kwargs.hf_token"),
         ({"engine_kwargs": {"a": {"b": [{"apiKeys": ["hf_1"]}]}}}, "engine_kwargs.a.b.apiKeys"),
     ],
