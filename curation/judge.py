@@ -22,6 +22,7 @@ from curation.errors import ConfigError
 from curation.ids import json_digest
 
 NONE_LATE: Mapping[str, str] = MappingProxyType({})
+MARGIN_DIGITS = 6
 KEPT, REJECTED, FAILED = "kept", "rejected", "failed"
 
 
@@ -103,10 +104,10 @@ class Rules(BaseModel):
                 column is null and passes; if it has, a null is judged as any other.
 
         Returns:
-            One row per clip, in order: ``clip_id, video_id, verdict, reasons``.
+            One row per clip, in order: ``clip_id, video_id, verdict, reasons, margins``.
         """
         count = clips.num_rows
-        failing: list[tuple[str, np.ndarray]] = []
+        failing: list[tuple[str, np.ndarray, np.ndarray | None]] = []
         errors = np.zeros(count, bool)
         for column in self.columns():
             rule = self.rules[column]
@@ -114,20 +115,21 @@ class Rules(BaseModel):
             numbers = _as_numbers(values)
             null = np.isnan(numbers)
             if rule.min is not None:
-                low = numbers < _like(rule.min, values.type)  # NaN, which stands for null: False
-                failing.append((f"low_{column}", low))
+                bound = _like(rule.min, values.type)
+                low = numbers < bound  # NaN, which stands for null: False
+                failing.append((f"low_{column}", low, numbers - bound))
             if rule.max is not None:
-                high = numbers > _like(rule.max, values.type)
-                failing.append((f"high_{column}", high))
+                bound = _like(rule.max, values.type)
+                failing.append((f"high_{column}", numbers > bound, numbers - bound))
             if column in late:
                 null = null & np.asarray(clips.column(late[column]).to_numpy(), dtype=bool)
             if rule.if_null != "keep":
-                failing.append((f"null_{column}", null))
+                failing.append((f"null_{column}", null, None))
             if rule.if_null == "error":
                 errors |= null
-        reasons = _reason_lists(failing, count)
+        reasons, margins = _reason_lists(failing, count)
         rejected = np.zeros(count, bool)
-        for _, mask in failing:
+        for _, mask, _ in failing:
             rejected |= mask
         verdict = np.where(errors, FAILED, np.where(rejected, REJECTED, KEPT))
         return pa.table(
@@ -136,6 +138,7 @@ class Rules(BaseModel):
                 "video_id": clips.column("video_id"),
                 "verdict": pa.array(verdict, pa.string()),
                 "reasons": reasons,
+                "margins": margins,
             }
         )
 
@@ -150,12 +153,21 @@ def _like(bound: float, kind: pa.DataType) -> float:
     return float(np.float32(bound)) if kind == pa.float32() else bound
 
 
-def _reason_lists(failing: list[tuple[str, np.ndarray]], count: int) -> pa.ListArray:
-    """For each of ``count`` rows the names whose mask is set, in order."""
+def _reason_lists(
+    failing: list[tuple[str, np.ndarray, np.ndarray | None]], count: int
+) -> tuple[pa.ListArray, pa.ListArray]:
+    """For each of ``count`` rows the names whose mask is set, in order, and their margins."""
     if not failing or count == 0:
-        return pa.array([[]] * count, pa.list_(pa.string()))
-    mask = np.stack([m for _, m in failing], axis=1)
-    offsets = np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(np.int32)
-    names = pa.array([n for n, _ in failing], pa.string())
-    values = names.take(pa.array(np.nonzero(mask)[1]))
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+        empty = [[]] * count
+        return pa.array(empty, pa.list_(pa.string())), pa.array(empty, pa.list_(pa.float64()))
+    mask = np.stack([m for _, m, _ in failing], axis=1)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(np.int32))
+    rows, which = np.nonzero(mask)
+    names = pa.array([n for n, _, _ in failing], pa.string())
+    unknown = np.full(count, np.nan)
+    table = np.stack([unknown if m is None else m for _, _, m in failing], axis=1)
+    margins = pa.array(np.round(table[rows, which], MARGIN_DIGITS), from_pandas=True)
+    return (
+        pa.ListArray.from_arrays(offsets, names.take(pa.array(which))),
+        pa.ListArray.from_arrays(offsets, margins),
+    )

@@ -21,7 +21,8 @@ from curation.schema import FIXED_TABLES, STRING, VIRTUAL, with_keys
 from curation.stage import Stage
 
 RESERVED = frozenset(
-    {"uri", "title", "license", "source", "caption", "metadata", "verdict", "reasons"}
+    {"uri", "title", "license", "source", "caption", "metadata"}
+    | {"verdict", "reasons", "margins", "split"}
 )
 """Columns of the ``clips`` view that no stage writes."""
 SAMPLE_TABLE = "frames"

@@ -37,6 +37,8 @@ SOURCES = schema(
     caption=STRING,
     metadata=STRING,  # every other manifest column, as JSON
     caption_origin=STRING,  # manifest | sidecar
+    license_origin=STRING,  # manifest | default (of the settings)
+    source_origin=STRING,
 )
 
 # Which bytes a source held when it was read.
@@ -70,8 +72,65 @@ VERDICTS = schema(
     clip_id=STRING,
     video_id=STRING,
     verdict=STRING,  # kept | rejected | failed (a score is missing)
-    reasons=pa.list_(STRING),
+    reasons=pa.list_(STRING),  # all of them, see judging/rules.py
+    margins=DOUBLES,  # one per reason: value - threshold in the column's unit; null: no number
+    split=STRING,  # train | val | ... of a kept clip; null: the dataset is not divided
     fingerprint=STRING,
+)
+
+# The numbers that quantile rules came to in the latest judgement.
+THRESHOLDS = schema(
+    column=STRING,
+    bound=STRING,  # min | max
+    quantile=FLOAT64,
+    value=FLOAT64,  # null: no clip has a value
+    where=STRING,  # JSON of the override it belongs to; null: the general rule
+    fingerprint=STRING,
+)
+
+# Pairs of clips that show the same, as far as the floor of each level's settings.
+EDGES = schema(
+    clip_a=STRING,  # of this dataset; the smaller id of the two
+    clip_b=STRING,
+    level=STRING,  # exact | perceptual | semantic
+    similarity=FLOAT64,  # 0 to 1
+    offset_s=FLOAT64,  # time in b minus time in a of the same moment; null where not known
+    speed=FLOAT64,  # seconds of b for one second of a
+    mirrored=BOOL,
+    overlap_s=FLOAT64,  # of a's time that is seen in both
+    reference=STRING,  # the root that clip_b lies in; null: this one
+    fingerprint=STRING,
+)
+
+# Groups of clips that show the same: the one that stays, and why each other one is in it.
+DUPLICATES = schema(
+    clip_id=STRING,
+    video_id=STRING,
+    group_id=STRING,  # clip id of the representative, here or in the reference
+    representative=BOOL,
+    level=STRING,  # of the edge to the representative; null for itself
+    similarity=FLOAT64,
+    offset_s=FLOAT64,
+    speed=FLOAT64,
+    mirrored=BOOL,
+    overlap_s=FLOAT64,
+    reference=STRING,  # the root the representative lies in; null: this one
+    fingerprint=STRING,  # of the verdicts it went into
+)
+
+# What was taken out on request, and must not come back.
+TOMBSTONES = schema(
+    kind=STRING,  # video | clip
+    video_id=STRING,
+    clip_id=STRING,  # null for a whole video
+    start_pts=INT64,  # the span of a clip, in time_base
+    end_pts=INT64,
+    time_base=STRING,
+    start_s=FLOAT64,
+    end_s=FLOAT64,
+    reason=STRING,
+    removed_at=pa.timestamp("us", tz="UTC"),
+    run_id=STRING,
 )
 
 RUNS = schema(
@@ -90,6 +149,10 @@ FIXED_TABLES: dict[str, pa.Schema] = {
     "identities": IDENTITIES,
     "errors": ERRORS,
     "verdicts": VERDICTS,
+    "thresholds": THRESHOLDS,
+    "edges": EDGES,
+    "duplicates": DUPLICATES,
+    "tombstones": TOMBSTONES,
     "runs": RUNS,
     "done": DONE,
 }

@@ -39,6 +39,7 @@ def judge_catalog(catalog: Catalog, plan: Plan) -> int:
             rows = rules.judge(pa.Table.from_batches([batch]), late)
             count += rows.num_rows
             stamp = pa.array([fingerprint] * rows.num_rows, pa.string())
+            rows = rows.append_column("split", pa.nulls(rows.num_rows, pa.string()))
             table = rows.append_column("fingerprint", stamp).select(VERDICTS.names).cast(VERDICTS)
             yield from table.to_batches()
 

@@ -92,7 +92,10 @@ VERDICT = """
 CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
     THEN 'failed' ELSE v.verdict END AS verdict,
 CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
-    THEN b.codes ELSE v.reasons END AS reasons
+    THEN b.codes ELSE v.reasons END AS reasons,
+CASE WHEN b.before_verdict OR (b.clip_id IS NOT NULL AND v.verdict = 'kept')
+    THEN NULL ELSE v.margins END AS margins,
+v.split
 """
 """A clip that an error stopped has failed, whatever its scores say."""
 KEYS = frozenset({"clip_id", "video_id", "fingerprint"})
@@ -193,8 +196,8 @@ class Views:
         con.execute(SOURCES_VIEW)
         verdicts = self._plan.tables.get("verdicts", "")
         con.execute(
-            "CREATE VIEW current_verdicts AS SELECT clip_id, verdict, reasons FROM raw_verdicts "
-            f"WHERE fingerprint = '{verdicts}'"
+            "CREATE VIEW current_verdicts AS SELECT clip_id, verdict, reasons, margins, split "
+            f"FROM raw_verdicts WHERE fingerprint = '{verdicts}'"
         )
         con.execute("CREATE VIEW errors AS SELECT * FROM current_errors")
         con.execute("CREATE VIEW done AS SELECT * FROM raw_done")
@@ -262,7 +265,7 @@ class Views:
         if needs(*GIVEN):
             columns += [f"s.{name}" for name in GIVEN]
             sources += f" LEFT JOIN ({FIRST_SOURCE}) s ON s.video_id = c.video_id"
-        if needs("verdict", "reasons"):
+        if needs("verdict", "reasons", "margins", "split"):
             columns += [VERDICT]
             sources += (
                 " LEFT JOIN current_verdicts v ON v.clip_id = c.clip_id"
