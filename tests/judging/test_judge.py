@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from curation.errors import ConfigError
-from curation.judge import FAILED, KEPT, REJECTED, Rule, Rules
+from curation.judging.rules import FAILED, KEPT, REJECTED, Rule, Rules
 
 
 def rules_of(**rules: Mapping[str, float | str]) -> Rules:
