@@ -1,0 +1,1 @@
+"""Exports: clips of the catalog in the forms that other tools read."""
