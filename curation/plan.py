@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from curation.errors import ConfigError, PlanError
 from curation.ids import json_digest
-from curation.judge import Rules
+from curation.judging.choice import Choice
+from curation.judging.rules import Rules
 from curation.models.registry import MODELS_DIR_VARIABLE, how_to_get
 from curation.schema import FIXED_TABLES, STRING, VIRTUAL, with_keys
 from curation.stage import Stage
@@ -54,10 +55,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages from source to sink, and the rules that gate the ``gated`` ones."""
+    """Stages from source to sink, rules that gate the ``gated`` ones, the choice of what stays."""
 
     stages: tuple[Stage, ...]
     rules: Rules = field(default_factory=Rules)
+    choice: Choice = field(default_factory=Choice)
 
     def check(self) -> pa.Schema:
         """Check the wiring and return the schema of everything known of a clip at the end.
@@ -92,6 +94,7 @@ class Plan:
                     )
                 known.setdefault(column.name, column)
         self.rules.check({name: c.type for name, c in known.items()})
+        self._check_choice(known)
         return pa.schema([pa.field(c.name, c.type) for c in known.values()])
 
     def require_models(self) -> None:
@@ -149,7 +152,17 @@ class Plan:
         wanted = [
             c for c in self.rules.columns() if known[c].stage is None or known[c].stage in before
         ]
-        return self.rules.only(wanted)
+        return self.rules.only(wanted).local()
+
+    def _check_choice(self, known: dict[str, Column]) -> None:
+        """Refuse a choice by columns that there are not."""
+        if self.choice.dedup is not None:
+            self.choice.dedup.check({c.table for c in known.values()})
+        for name in self.choice.columns():
+            if name not in known:
+                near = difflib.get_close_matches(name, list(known), n=1)
+                mend = f"did you mean {near[0]!r}?" if near else "see the view clips"
+                raise ConfigError("no stage adds this column", where=f"column {name!r}", mend=mend)
 
     def fingerprints(self) -> dict[str, str]:
         """Stage name -> fingerprint (32 hex digits)."""
@@ -174,7 +187,34 @@ class Plan:
         """Table name -> fingerprint of the stage that writes it."""
         prints = self.fingerprints()
         tables = {table: prints[s.name] for s in self.stages for table in s.adds}
-        return tables | {"verdicts": self.rules.fingerprint()}
+        return tables | {"verdicts": self.verdict_fingerprint()}
+
+    def verdict_fingerprint(self) -> str:
+        """Of the rules and the choice among the clips that pass."""
+        if self.choice == Choice():
+            return self.rules.fingerprint()
+        choice = self.choice.model_dump(mode="json")
+        return json_digest({"rules": self.rules.fingerprint(), "choice": choice})
+
+    @property
+    def waits_for_all(self) -> bool:
+        """True when no clip may be cut before all are scored: what stays depends on the others.
+
+        So it does with rules on sources: of several with the same bytes the first one counts, and
+        a worker may meet another one first.
+        """
+        others = self.rules.quantile_bounds() or self.rules.source_columns()
+        return self.choice.narrows or bool(others)
+
+    def after_choice(self, stage: str) -> bool:
+        """True for a stage that only sees the clips which stay after the choice."""
+        return self.waits_for_all and stage not in self.before_choice()
+
+    def before_choice(self) -> frozenset[str]:
+        """Names of the stages that run before the choice: all up to cutting."""
+        return frozenset(
+            s.name for s in takewhile(lambda s: MEDIA_TABLE not in s.adds, self.stages)
+        )
 
     def record(self) -> dict[str, object]:
         """What the catalog has to know of the plan to show its rows: kept with each run."""
@@ -210,7 +250,11 @@ class Plan:
     def _given(self) -> list[Column]:
         samples = next((s.name for s in self.stages if SAMPLE_TABLE in s.adds), None)
         given = [Column("video_id", STRING, "sources", None)]
-        given += [Column(f.name, f.type, "sources", None) for f in VIRTUAL["source"]]
+        given += [
+            Column(f.name, f.type, "sources", None)
+            for kind in ("source", "given")
+            for f in VIRTUAL[kind]
+        ]
         if samples:
             given += [Column(f.name, f.type, SAMPLE_TABLE, samples) for f in VIRTUAL["sample"]]
         return given

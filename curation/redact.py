@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 SECRETS = ("sig", "token", "key", "secret", "credential", "password", "expires", "policy")
@@ -15,6 +16,9 @@ SECRETS = ("sig", "token", "key", "secret", "credential", "password", "expires",
 
 NAMES_OF_SECRETS = tuple(s for s in SECRETS if s not in ("sig", "expires", "policy"))
 """Without those of signed URLs: ``scheduling_policy`` is an argument of the engine."""
+PLACE = re.compile(r"^(/|~|\.{1,2}/|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://)")
+"""An absolute path, one from a home or the current folder, or a URL."""
+REMOVED = "(removed)"
 _LOGIN = re.compile(r"https?://[^/\s@]+@|://[^/\s:@]*:[^/\s@]+@")
 _WORDS = re.compile(r"[^a-z]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -51,6 +55,24 @@ def secret_in(value: object) -> str | None:
     elif isinstance(value, list | tuple):
         return next((w for w in map(secret_in, value) if w is not None), None)
     return None
+
+
+def without_places(value: Any) -> Any:  # noqa: ANN401 - JSON is any
+    """A JSON value in which paths and URLs are cut to what may be shown of them."""
+    if isinstance(value, str):
+        return _public(value) if PLACE.match(value) else value
+    if isinstance(value, Mapping):
+        return {
+            str(k): REMOVED if v and isinstance(v, str) and secret_in({k: v}) else without_places(v)
+            for k, v in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [without_places(v) for v in value]
+    return value
+
+
+def _public(text: str) -> str:
+    return public_name(text.replace("\\", "/") if re.match(r"[A-Za-z]:\\", text) else text)
 
 
 def _names_secret(name: str) -> bool:

@@ -160,10 +160,11 @@ FIXED_TABLES: dict[str, pa.Schema] = {
 
 VIRTUAL: dict[str, pa.Schema] = {
     "source": schema(local_path=STRING, uri=STRING, size_bytes=INT64),
+    "given": schema(title=STRING, license=STRING, source=STRING),
     "sample": schema(sample_pts_s=DOUBLES, sample_jpegs=pa.list_(pa.binary())),
 }
 """Columns the engine provides without a table of their own: where the bytes lie on this machine,
-and the sampled frames inside a clip or video."""
+what was given with the source, and the sampled frames inside a clip or video."""
 
 
 def with_keys(columns: pa.Schema) -> pa.Schema:

@@ -14,9 +14,14 @@ import typer
 from rich.console import Console
 
 from curation.errors import ClipmillError
+from pipelines.audit.cli import register as register_audit
 from pipelines.captions_cli import app as captions_app
+from pipelines.compare.cli import register as register_compare
+from pipelines.export.cli import register as register_export
 from pipelines.forget import register as register_redo
 from pipelines.models_cli import app as models_app
+from pipelines.release.cli import register as register_release
+from pipelines.remove import register as register_remove
 
 OK, UNBALANCED, REFUSED = 0, 1, 2
 
@@ -31,7 +36,6 @@ app = typer.Typer(
 
 app.add_typer(models_app, name="models")
 app.add_typer(captions_app, name="captions")
-register_redo(app)
 
 Root = Annotated[str, typer.Argument(metavar="OUT", help="Dataset root (path or URL).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -138,13 +142,40 @@ def sql(
         summary.print_table(table, Console())
 
 
-@app.command(epilog="Example: [bold]clipmill judge data judge.rules.sharpness.min=0.2[/]")
-def judge(out: Root, settings: Keys = None, as_json: Json = False) -> None:
+@app.command(
+    epilog="Examples: [bold]clipmill judge data judge.rules.sharpness.min=0.2[/]; "
+    "[bold]clipmill judge data judge.rules.sharpness.min_quantile=0.1 --dry-run[/]"
+)
+def judge(
+    out: Root,
+    settings: Keys = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what each rule removes; change no verdict.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Judge again with other thresholds: seconds, no pixels. `curate` then cuts what is new."""
+    from curation.catalog.choosing import Comparing
     from pipelines import summary
-    from pipelines.redo import rejudge
+    from pipelines.progress import count_progress
+    from pipelines.redo import preview_verdicts, rejudge
+    from pipelines.waterfall import print_waterfall
 
-    account = rejudge(out, _stored(out, settings))
+    config = _stored(out, settings)
+    if dry_run:
+        with count_progress("clips compared", quiet=as_json) as show:
+            comparing = Comparing(lambda name, done, total: show(done))
+            fall, remarks = preview_verdicts(out, config, comparing)
+
+        def show_fall(console: Console) -> None:
+            print_waterfall(fall, console)
+            for remark in remarks:
+                console.print(f"[yellow]{_plain(remark)}[/]", highlight=False)
+
+        _show(fall.as_json() | {"remarks": remarks}, show_fall, as_json)
+        return
+    with count_progress("clips compared", quiet=as_json) as show:
+        account = rejudge(out, config, Comparing(lambda name, done, total: show(done)))
     _show(account.as_dict(), lambda console: summary.print_account(account, console), as_json)
     uncut = account.clips.get("uncut", 0)
     if uncut and not as_json:
@@ -280,6 +311,17 @@ def demo(
 
     balanced = run_demo(out, engine, Console())
     raise typer.Exit(OK if balanced else UNBALANCED)
+
+
+for _register in (
+    register_audit,
+    register_compare,
+    register_redo,
+    register_remove,
+    register_release,
+    register_export,
+):
+    _register(app)
 
 
 def _process_start() -> float:

@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from curation.captions.facts import FACTS
+from curation.dedup.settings import Dedup
 from curation.errors import ConfigError
-from curation.judge import Rule, Rules
+from curation.judging.choice import Choice
+from curation.judging.rights import Rights
+from curation.judging.rules import Rule, Rules
+from curation.judging.sample import Sampling
+from curation.judging.splits import Splits
 from curation.plan import Plan
 from curation.shards.writer import ShardSettings
 from curation.stage import Stage
@@ -31,6 +36,8 @@ from curation.stages.check import CheckCaptions
 from curation.stages.cut import Cut
 from curation.stages.embed import Embed
 from curation.stages.faces import Faces
+from curation.stages.packets import Packets
+from curation.stages.prints import Prints
 from curation.stages.probe import Probe
 from curation.stages.retest import Retest
 from curation.stages.rewrite import Rewrite
@@ -57,6 +64,8 @@ class CurateConfig(BaseModel):
         score: See ``curation/stages/score.py``.
         technical: See ``curation/stages/technical.py``.
         camera: See ``curation/stages/camera.py``.
+        packets: See ``curation/stages/packets.py``; runs when exact copies are looked for.
+        prints: See ``curation/stages/prints.py``; runs when alike clips are looked for.
         stages: The user's own stages, run after these: ``{use: package.module:Class, ...}``.
         audio: Model scorers, in this order, each null (off) or its settings, ``{}`` for the
             defaults: see ``curation/stages/audio.py``,
@@ -65,7 +74,12 @@ class CurateConfig(BaseModel):
         aesthetics: ``aesthetics.py``,
         safety: ``safety.py``,
         text: ``text.py``.
-        judge: Rules by column.
+        judge: Rules by column, and exceptions from them; see ``curation/judging/README.md``.
+        rights: Licences and sources that are demanded, presumed, allowed, refused.
+        dedup: Clips that show the same, of which one stays; null: off. See
+            ``curation/dedup/README.md``.
+        sample: Caps and balance; null: all that passes.
+        splits: Train, validation, test; null: one dataset.
         cut: See ``curation/stages/cut.py``.
         retest: See ``curation/stages/retest.py``.
         subtitles: Words from files beside the videos; null: off. See
@@ -87,6 +101,8 @@ class CurateConfig(BaseModel):
     score: Score = Score()  # pyright: ignore[reportCallIssue]
     technical: Technical = Technical()  # pyright: ignore[reportCallIssue]
     camera: Camera = Camera()  # pyright: ignore[reportCallIssue]
+    packets: Packets = Packets()  # pyright: ignore[reportCallIssue]
+    prints: Prints = Prints()  # pyright: ignore[reportCallIssue]
     stages: tuple[dict[str, Any], ...] = ()
     audio: Audio | None = None
     faces: Faces | None = None
@@ -95,6 +111,10 @@ class CurateConfig(BaseModel):
     safety: Safety | None = None
     text: OverlayText | None = None
     judge: Rules = Rules()
+    rights: Rights = Rights()
+    dedup: Dedup | None = None
+    sample: Sampling | None = None
+    splits: Splits | None = None
     cut: Cut = Cut()  # pyright: ignore[reportCallIssue]
     retest: Retest = Retest()  # pyright: ignore[reportCallIssue]
     subtitles: Subtitles | None = None
@@ -103,6 +123,13 @@ class CurateConfig(BaseModel):
     rewrite: Rewrite | None = None
     shard: ShardSettings = ShardSettings()  # pyright: ignore[reportCallIssue]
     run: RunSettings = RunSettings()  # pyright: ignore[reportCallIssue]
+
+    @field_validator("judge")
+    @classmethod
+    def _rights_apart(cls, judge: Rules) -> Rules:
+        if judge.rights != Rights():
+            raise ValueError("rights have a section of their own: rights, not judge.rights")
+        return judge
 
     def plan(self) -> Plan:
         """The plan: cheap stages, the user's own, models; cut, retest, caption of what is kept.
@@ -114,14 +141,26 @@ class CurateConfig(BaseModel):
         own = [load_stage(spec, f"stages[{i}]") for i, spec in enumerate(self.stages)]
         models = (self.audio, self.faces, self.embed, self.aesthetics, self.safety, self.text)
         wanted = [stage for stage in models if stage is not None]
-        stages = (*cheap, *own, *wanted, self.cut, self.retest)
+        stages = (*cheap, *self._compared(), *own, *wanted, self.cut, self.retest)
         stages = (*stages, *self._words(stages))
         if self.aesthetics is not None:
             self.aesthetics.check_embeddings(stages)
+        rules = {"residual_cut": Rule(max=0), **self.judge.rules}
         return Plan(
             stages=stages,
-            rules=Rules(rules={"residual_cut": Rule(min=None, max=0), **self.judge.rules}),
+            rules=Rules(rules=rules, overrides=self.judge.overrides, rights=self.rights),
+            choice=Choice(dedup=self.dedup, sample=self.sample, splits=self.splits),
         )
+
+    def _compared(self) -> list[Stage]:
+        """The stages whose rows are compared to find duplicates, of the levels that are on."""
+        dedup = self.dedup
+        found: list[Stage] = []
+        if dedup is not None and dedup.exact is not None:
+            found.append(self.packets)
+        if dedup is not None and dedup.perceptual is not None:
+            found.append(self.prints)
+        return found
 
     def _words(self, before: tuple[Stage, ...]) -> list[Stage]:
         """The stages that deal in words; they are told which measurements there are."""
@@ -301,18 +340,28 @@ def _explain(exc: ValidationError, model: type[BaseModel], where: str) -> Config
     return ConfigError(f"{path}: {error['msg']} (got {given!r})", where=where)
 
 
+def _inner_type(annotation: Any) -> Any:  # noqa: ANN401 - a type of any kind
+    """What is inside ``dict[str, X]``, ``tuple[X, ...]`` and ``X | None``."""
+    while inner := getattr(annotation, "__args__", None):
+        if getattr(annotation, "__origin__", None) is dict:
+            annotation = inner[1]
+        else:
+            annotation = next((a for a in inner if a not in (type(None), ...)), None)
+    return annotation
+
+
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Field names of the model that a path of keys leads to."""
     current: Any = model
     for key in path:
+        if isinstance(key, int):
+            continue  # an element of a list, of the type that was taken out of it
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             break
-        field = current.model_fields.get(str(key))
+        field = current.model_fields.get(key)
         if field is None:
-            break
-        current = field.annotation
-        if getattr(current, "__origin__", None) is dict:
-            current = current.__args__[1]
+            continue  # a key of a mapping, of the type that was taken out of it
+        current = _inner_type(field.annotation)
     if isinstance(current, type) and issubclass(current, BaseModel):
         return list(current.model_fields)
     return list(model.model_fields)

@@ -3,6 +3,12 @@
     register -> judge what is there -> (probe signals split score cut) on what is pending
              -> judge -> shard -> account
 
+Where what stays depends on all clips (duplicates, quantiles, caps), all are scored before the first
+is cut:
+
+    (probe signals split score) on what is pending -> judge, choose -> (cut caption) on what stays
+             -> judge, choose again, until nothing changes -> shard -> account
+
 The same function serves the command line and Python. A dataset root has one current
 configuration: a run brings every known source to it, and computes only what that changes.
 """
@@ -13,18 +19,20 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curation.captions.gate import run_gate
 from curation.captions.ledger import Ledger
 from curation.catalog.account import take_account
 from curation.catalog.catalog import Catalog
+from curation.catalog.choosing import Comparing
 from curation.catalog.commit import Committer
 from curation.catalog.lease import Lease
 from curation.catalog.pending import pending_units
 from curation.catalog.verdicts import judge_catalog
 from curation.catalog.views import Views
+from curation.dedup.semantic import Mapper
 from curation.engine.attempts import FOLDER as ATTEMPTS
 from curation.engine.attempts import clear_markers, in_work
 from curation.engine.inline import group_specs, run_inline
@@ -32,18 +40,25 @@ from curation.engine.segments import sweep_segments
 from curation.engine.unit import StageCount, Unit, UnitResult, WorkerSpec
 from curation.engine.waves import Waves
 from curation.errors import BudgetError, ConfigError, GateError
+from curation.ids import json_digest
+from curation.judging.rights import apply_defaults
 from curation.plan import Plan
+from curation.removal.history import keep_blank
 from curation.shards.samples import kept_samples
 from curation.shards.writer import write_shards
 from curation.storage import Storage
 from pipelines.config import CurateConfig
 from pipelines.forget import finish_forgetting
 from pipelines.progress import RunProgress, count_progress
+from pipelines.remove import finish_removing
 from pipelines.report.page import write_page
 from pipelines.run_report import RunReport, new_run_id
 from pipelines.sources import as_table, expand
 
 SOURCE_BATCH = 10_000
+COMPARING = "dedup/scratch"
+MAX_ROUNDS = 10
+"""Times that clips are chosen anew because chosen ones failed later; what is left then is said."""
 
 
 def curate(
@@ -86,8 +101,7 @@ def curate(
         units = job.pending()
         if units:
             cluster = cluster if fresh else job.start_engine(address, stack)
-            job.run(units, cluster)
-            judge_catalog(job.catalog, job.plan)
+            job.work(units, cluster)
         job.finish()
     return job.report
 
@@ -106,6 +120,9 @@ class _Job:
         self.run_id = new_run_id()
         self.report = RunReport(run_id=self.run_id, root=self.storage.url, engine=config.run.engine)
         self._waves = Waves()
+        self._cluster: Any = None
+        self._failed: set[str] = set()
+        self._through: set[str] = set()
         self._committer = Committer(
             self.catalog,
             max_rows=config.run.commit_rows,
@@ -124,6 +141,7 @@ class _Job:
         )
         cluster.start()
         stack.callback(cluster.stop)
+        self._cluster = cluster
         return cluster
 
     def prepare(self, rows: list[dict[str, Any]], stack: ExitStack) -> None:
@@ -133,6 +151,7 @@ class _Job:
         stack.enter_context(Lease(self.storage, self.run_id))
         self.catalog.create(self.plan.table_schemas())
         finish_forgetting(self.catalog)
+        finish_removing(self.catalog, quiet=self.quiet)
         self.report.interrupted = clear_markers(self.storage)
         self.report.recovered_parts = self._committer.recover()
         rows = self._with_state(rows)
@@ -145,7 +164,8 @@ class _Job:
         self.catalog.start_run(
             self.run_id, "curate", self.config.model_dump(mode="json"), self.plan
         )
-        judge_catalog(self.catalog, self.plan)
+        apply_defaults(self.catalog, self.config.rights)
+        self._judge()
 
     def _with_state(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows to register: a known source that cannot be seen just now keeps its known state."""
@@ -174,7 +194,60 @@ class _Job:
             }
         return units
 
-    def run(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
+    def work(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
+        """Run what is pending, and judge."""
+        if not self.plan.waits_for_all:
+            self._run(units, cluster)
+            self._judge()
+            return
+        before = self.plan.before_choice()
+        first = [replace(u, todo=tuple(n for n in u.todo if n in before)) for u in units]
+        if first := [u for u in first if u.todo]:
+            self._pass(first, cluster)
+            self._judge()
+        # A clip that turns out badly when it is cut gives its place to another.
+        seen: set[str] = set()
+        for _ in range(MAX_ROUNDS):
+            units = [u for u in self._left() if u.source_id not in self._failed]
+            state = json_digest([sorted((u.source_id, *u.todo) for u in units), self._uncut()])
+            if not units or state in seen:
+                break
+            seen.add(state)
+            self._waves = self._waves.anew()
+            self._run(units, cluster)
+            self._judge()
+
+    def _left(self) -> list[Unit]:
+        return list(pending_units(Views(self.catalog), self.plan))
+
+    def _uncut(self) -> str:
+        """Tells one set of kept clips that wait to be cut from another."""
+        views = Views(self.catalog)
+        clips = views.clips(["clip_id", "verdict", "media_path"])
+        sql = (
+            "SELECT concat(count(*), ' ', bit_xor(hash(clip_id))) AS mark "
+            f"FROM ({clips}) WHERE verdict = 'kept' AND media_path IS NULL"
+        )
+        return views.query(sql).column("mark")[0].as_py()
+
+    def _comparers(self) -> tuple[Mapper, Path | None]:
+        """Who compares clips, and the folder they share: the cluster, where it can see the root."""
+        if self._cluster is None or not self.storage.local:
+            return map, None
+        from curation.engine.ray_map import RayMap
+
+        folder = Path(self.storage.path(COMPARING))
+        folder.mkdir(parents=True, exist_ok=True)
+        return RayMap(self._cluster), folder
+
+    def _judge(self) -> None:
+        with count_progress("clips compared", quiet=self.quiet) as show:
+            mapper, scratch = self._comparers()
+            comparing = Comparing(lambda name, done, total: show(done), mapper, scratch)
+            made = judge_catalog(self.catalog, self.plan, comparing)
+        self.report.edges, self.report.remarks = made.edges, made.remarks
+
+    def _run(self, units: list[Unit], cluster: Any) -> None:  # noqa: ANN401 - None when inline
         """Run the pending units; in several passes where questions are asked ahead."""
         ahead = [s.name for s in self.plan.stages if getattr(s, "asked_ahead", False)]
         if ahead and cluster is None:
@@ -189,7 +262,7 @@ class _Job:
             first = [replace(u, todo=tuple(n for n in u.todo if n in before)) for u in units]
             if first := [u for u in first if u.todo]:
                 self._pass(first, cluster, shared=name == ahead[0])
-                judge_catalog(self.catalog, self.plan)
+                self._judge()
                 self._waves = self._waves.anew()
             units = list(pending_units(Views(self.catalog), self.plan))
             if waiting := [u for u in units if name in u.todo]:
@@ -276,7 +349,12 @@ class _Job:
         if not self._waves.new(result):
             return
         through = self._waves.take(result)
+        if result.error:
+            self._failed.add(result.unit.source_id)
         self.report.note(result, through=through, at_s=time.time() - self.started)
+        if through:
+            self._through.add(result.unit.source_id)
+        self.report.videos_run = len(self._through)  # some go through in several passes
         if result.unit.part is None:  # parts of a video wait for one another, not for the committer
             for part in result.parts:
                 self._committer.add(part)
@@ -303,8 +381,10 @@ class _Job:
             lambda: kept_samples(self.catalog, self.config.shard),
             self.config.shard,
         )
+        keep_blank(self.catalog, self.run_id)
         self.catalog.compact()
         self.storage.remove_tree(ATTEMPTS)
+        self.storage.remove_tree(COMPARING)
         if self._captioned():
             Ledger(self.storage).sweep()
         sweep_segments(self.storage, self.report.fingerprints.values(), self._waves.retried)

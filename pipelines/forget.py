@@ -47,8 +47,11 @@ def forget(out: str, stage: str, clips: Sequence[str] | None = None) -> int:
         ConfigError: There is no such stage, or it works on whole videos and clips are named.
         CatalogError: A named clip is unknown, or another run holds the root.
     """
+    from pipelines.remove import finish_removing  # which needs this module in turn
+
     storage, catalog = Storage(out), Catalog.open(out)
     with Lease(storage, new_run_id()):
+        finish_removing(catalog)
         finish_forgetting(catalog)
         # Finished work that waits to be committed would come back behind our back.
         Committer(catalog).recover()

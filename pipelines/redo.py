@@ -2,42 +2,111 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curation.captions.gate import run_gate
 from curation.catalog.account import Account, take_account
 from curation.catalog.catalog import Catalog
+from curation.catalog.choosing import Comparing
 from curation.catalog.lease import Lease
-from curation.catalog.verdicts import judge_catalog
-from curation.catalog.views import Views
-from curation.errors import CatalogError
+from curation.catalog.verdicts import FINAL, SERIAL, judge_catalog, preview
+from curation.catalog.views import VERDICT, Views
+from curation.errors import CatalogError, ConfigError
+from curation.judging.rights import apply_defaults
+from curation.plan import Plan
 from curation.shards.samples import kept_samples
 from curation.shards.writer import ShardReport, write_shards
 from curation.storage import Storage
 from pipelines.config import CurateConfig
 from pipelines.forget import finish_forgetting
+from pipelines.remove import finish_removing
 from pipelines.run_report import new_run_id
 
+if TYPE_CHECKING:
+    from curation.judging.waterfall import Waterfall
 
-def rejudge(out: str, config: CurateConfig) -> Account:
+
+JUDGING = ("judge", "rights", "dedup", "sample", "splits")
+"""Sections that may differ when a dataset is judged anew."""
+
+
+def rejudge(out: str, config: CurateConfig, comparing: Comparing = SERIAL) -> Account:
     """Judge a dataset anew with a configuration's rules; no pixels.
 
     Newly kept clips have no media yet and count as uncut until the next ``curate``.
     """
     storage = Storage(out)
     catalog = Catalog.open(out)
-    # Only the rules may differ: another split or scorer would need a run.
-    own = stored_config(catalog) | {"judge": config.judge.model_dump(mode="json")}
-    config = CurateConfig.model_validate(own)
-    plan = config.plan()
-    plan.check()
+    config, plan = _judging_plan(catalog, config)
     run_id = new_run_id()
     with Lease(storage, run_id):
         finish_forgetting(catalog)
-        catalog.start_run(run_id, "judge", config.model_dump(mode="json"), plan)
-        judge_catalog(catalog, plan)
-        return take_account(catalog)
+        finish_removing(catalog)
+        apply_defaults(catalog, config.rights)
+        catalog.create(plan.table_schemas())
+        catalog.start_run(
+            *(run_id, "judge", config.model_dump(mode="json"), plan), rows=catalog.current()
+        )
+        judge_catalog(catalog, plan, comparing)
+        account = take_account(catalog)
+        catalog.finish_run(run_id, {"run_id": run_id, "account": account.as_dict()})
+        return account
+
+
+def preview_verdicts(
+    out: str, config: CurateConfig, comparing: Comparing = SERIAL
+) -> tuple[Waterfall, list[str]]:
+    """What a configuration's rules would keep, step by step, and remarks; no verdict changes."""
+    storage = Storage(out)
+    catalog = Catalog.open(out)
+    _, plan = _judging_plan(catalog, config)
+    from curation.judging.waterfall import waterfall
+
+    with Lease(storage, new_run_id()):
+        finish_forgetting(catalog)
+        finish_removing(catalog)
+        views, made = preview(catalog, plan, comparing)
+        rows = views.reader(
+            f"""SELECT clip_id, duration_s, {VERDICT}
+            FROM {FINAL} v JOIN current_clips USING (clip_id) LEFT JOIN broken_clips b
+                USING (clip_id)"""
+        )
+        return waterfall(rows, _steps(plan)), made.remarks
+
+
+def _steps(plan: Plan) -> list[str]:
+    """Reasons in the order of the work."""
+    from curation.judging.waterfall import reasons_in_order
+
+    order = {s.name: i for i, s in enumerate(plan.stages)}
+    known = plan.columns()
+    columns = sorted(plan.rules.rule_columns(), key=lambda c: order.get(known[c].stage or "", -1))
+    sample = plan.choice.sample
+    return reasons_in_order(columns, sample.reasons() if sample is not None else ())
+
+
+def _judging_plan(catalog: Catalog, config: CurateConfig) -> tuple[CurateConfig, Plan]:
+    """The dataset's own plan with other rules: another split or scorer would need a run.
+
+    Raises:
+        ConfigError: The rules need rows that only a run can bring.
+    """
+    given = config.model_dump(mode="json")
+    own = stored_config(catalog) | {key: given[key] for key in JUDGING}
+    config = CurateConfig.model_validate(own)
+    plan = config.plan()
+    plan.check()
+    new = [s.name for s in plan.stages if s.name not in catalog.current().stages]
+    if new:
+        keys = " ".join(f"{k}='{json.dumps(given[k])}'" for k in JUDGING if given[k] is not None)
+        raise ConfigError(
+            f"this needs what the dataset was made without: {', '.join(new)}",
+            where=catalog.storage.url,
+            mend=f"clipmill curate --out {catalog.storage.url} {keys}",
+        )
+    return config, plan
 
 
 def reshard(
@@ -49,6 +118,7 @@ def reshard(
     run_id = new_run_id()
     with Lease(storage, run_id):
         finish_forgetting(catalog)
+        finish_removing(catalog)
         views = Views(catalog)
         _check_captioned(views, out)
         if config.run.caption_gate == "fail":

@@ -33,6 +33,8 @@ class RunReport:
             them.
         asked_ahead: What each pass over the questions of all videos did, see ``Prefilled``.
         gate: What the gate of the captions found, see ``GateReport``.
+        edges: What was compared to find duplicates, see ``EdgeReport``.
+        remarks: What could not be done as wished when clips were chosen.
         fallbacks: What ran in place of something this machine lacks.
         first_video_s: Command start to first finished video; None without work.
         engine_start_s: Time Ray took to start; 0 inline.
@@ -57,6 +59,8 @@ class RunReport:
     distrusted: str = ""
     asked_ahead: list[dict[str, Any]] = field(default_factory=list)
     gate: dict[str, Any] = field(default_factory=dict)
+    edges: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
     first_video_s: float | None = None
     engine_start_s: float = 0.0
@@ -83,7 +87,6 @@ class RunReport:
             through: True when nothing more of its video is to come.
             at_s: Seconds since the command's start.
         """
-        self.videos_run += through
         good = through and result.error is None and not result.duplicate
         if self.first_video_s is None and good:
             self.first_video_s = round(at_s, 2)

@@ -95,6 +95,8 @@ def print_account(account: Account, console: Console) -> None:
         table.add_row("clips", *(str(clips[k]) for k in keys))
         table.add_row("seconds", *(f"{seconds[k]:.1f}" for k in keys))
     console.print(table)
+    if removed := videos.get("removed"):
+        console.print(f"{removed} videos were removed on request")
     _print_counts("clips rejected for", account.rejected_by_reason, console)
     _print_counts("seconds that became no clip", account.seconds_by_reason, console)
     _print_counts("errors", account.errors_by_code, console)

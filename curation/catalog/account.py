@@ -2,13 +2,14 @@
 
 Three conservation laws over the whole dataset root:
 
-* sources: total = done + failed (none pending);
+* sources: total = done + failed + removed (none pending);
 * clips: total = kept + rejected + failed, and every kept clip has its media and, where
   clips are captioned, its caption;
 * seconds: the clips and spans of each video tile its timeline exactly; overlap counts once, and a
   second that several clips share belongs to the best of them (kept, then failed, then rejected).
 
-A failed source of unknown length counts as unknown, never as zero.
+A failed source of unknown length counts as unknown, never as zero. A video that was removed has no
+seconds any more, here or in the total; a clip that was removed leaves its seconds behind as a span.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Account:
     """Totals of a dataset root; see the module's laws.
 
     Attributes:
-        videos: ``total, done, failed, pending, duplicates`` sources.
+        videos: ``total, done, failed, removed, pending, duplicates`` sources.
         clips: ``total, kept, rejected, failed`` clips, and ``unjudged, uncut, uncaptioned`` ones.
         seconds: Same keys as clips, unique source seconds; ``unknown_videos`` failed sources have
             no known length.
@@ -107,6 +108,7 @@ def take_account(catalog: Catalog) -> Account:
         views,
         """SELECT count(*) AS total, count(*) FILTER (status = 'done') AS done,
         count(*) FILTER (status = 'failed') AS failed,
+        count(*) FILTER (status = 'removed') AS removed,
         count(*) FILTER (status = 'pending') AS pending,
         count(*) FILTER (duplicate_of IS NOT NULL) AS duplicates FROM sources""",
     )
@@ -170,7 +172,7 @@ def _count_clips(views: Views, account: Account) -> None:
 def _check(account: Account) -> None:
     wrong = account.imbalances
     videos, clips, seconds = account.videos, account.clips, account.seconds
-    if videos["pending"]:
+    if videos["total"] != videos["done"] + videos["failed"] + videos["removed"]:
         wrong.append(f"{videos['pending']} sources are neither done nor failed")
     if clips:
         if clips["total"] != clips["kept"] + clips["rejected"] + clips["failed"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,17 +151,38 @@ class Catalog:
         scanner = self.dataset(table).scanner(columns=columns, filter=where, batch_size=256)
         yield from scanner.to_batches()
 
-    def start_run(self, run_id: str, command: str, config: dict[str, Any], plan: Plan) -> None:
-        """Record what the run is about to make current."""
+    def start_run(
+        self,
+        run_id: str,
+        command: str,
+        config: dict[str, Any],
+        plan: Plan,
+        *,
+        rows: PlanRecord | None = None,
+    ) -> None:
+        """Record what the run is about to make current.
+
+        Args:
+            run_id: Its id.
+            command: What was asked for.
+            config: Its settings, JSON-able.
+            plan: Its plan.
+            rows: Whose rows stay current, but for the verdicts: judging makes no others, whatever
+                the stages of this version or the weights of this machine would make.
+        """
         from curation.versions import library_versions
 
+        record = plan.record()
+        if rows is not None:
+            record = asdict(rows)
+            record["tables"] = rows.tables | {"verdicts": plan.verdict_fingerprint()}
         row = {
             "run_id": run_id,
             "event": "started",
             "recorded_at": datetime.now(UTC),
             "command": command,
             "config": json.dumps(config, sort_keys=True),
-            "fingerprints": json.dumps(plan.record(), sort_keys=True),
+            "fingerprints": json.dumps(record, sort_keys=True),
             "versions": json.dumps(library_versions(), sort_keys=True),
             "report": None,
         }

@@ -11,7 +11,7 @@ from curation.plan import Plan
 
 SOURCES = """
 SELECT source_id, uri, etag, video_id, status, code, retryable
-FROM sources WHERE duplicate_of IS NULL ORDER BY uri
+FROM sources WHERE duplicate_of IS NULL AND status <> 'removed' ORDER BY uri
 """
 
 DONE = """
@@ -23,7 +23,8 @@ SEMI JOIN stage_prints p ON p.stage = d.stage AND p.fingerprint = d.fingerprint 
 def pending_units(views: Views, plan: Plan) -> Iterator[Unit]:
     """Units that still need work, in URI order.
 
-    A source that failed for good is left alone; one that failed for the moment is tried again.
+    A source that failed for good, or was removed, is left alone; one that failed for the moment is
+    tried again.
     Of several sources with the same bytes the first by URI stands for all.
     """
     done: defaultdict[str, set[str]] = defaultdict(set)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections.abc import Collection
+from pathlib import Path
 
 import duckdb
 import psutil
@@ -32,6 +33,12 @@ LEFT JOIN (SELECT source_id, etag, max(video_id) AS video_id FROM raw_identities
     USING (source_id, etag)
 """
 """A source and the bytes it holds in its present state: null until that state has been read."""
+
+REMOVED_VIDEOS = """
+CREATE VIEW removed_videos AS SELECT DISTINCT video_id FROM raw_tombstones WHERE kind = 'video'
+"""
+NONE_REMOVED = "CREATE VIEW removed_videos AS SELECT NULL::VARCHAR AS video_id WHERE false"
+"""Of a dataset made before there were tombstones."""
 
 ERRORS_VIEW = """
 CREATE VIEW current_errors AS
@@ -62,6 +69,7 @@ WITH failed AS (
     FROM current_errors WHERE clip_id IS NULL
 ), joined AS (
     SELECT k.*, coalesce(s.last, v.last) AS failure, d.video_id IS NOT NULL AS complete,
+        r.video_id IS NOT NULL AS removed,
         first_value(k.uri) OVER (
             PARTITION BY coalesce(k.video_id, k.source_id) ORDER BY k.uri) AS first_uri
     FROM known_sources k
@@ -70,14 +78,15 @@ WITH failed AS (
     LEFT JOIN (SELECT video_id, arg_max(failed, run_id) AS last FROM failed
         WHERE stage <> 'identify' GROUP BY video_id) v USING (video_id)
     LEFT JOIN complete_videos d USING (video_id)
+    LEFT JOIN removed_videos r USING (video_id)
 )
 SELECT source_id, uri, size_bytes, etag, video_id,
-    CASE WHEN complete THEN 'done' WHEN failure IS NOT NULL THEN 'failed' ELSE 'pending' END
-        AS status,
-    CASE WHEN NOT complete THEN failure.code END AS code,
-    CASE WHEN NOT complete THEN failure.message END AS error,
-    CASE WHEN NOT complete THEN failure.stage END AS failed_stage,
-    CASE WHEN NOT complete THEN failure.retryable END AS retryable,
+    CASE WHEN removed THEN 'removed' WHEN complete THEN 'done'
+        WHEN failure IS NOT NULL THEN 'failed' ELSE 'pending' END AS status,
+    CASE WHEN NOT complete AND NOT removed THEN failure.code END AS code,
+    CASE WHEN NOT complete AND NOT removed THEN failure.message END AS error,
+    CASE WHEN NOT complete AND NOT removed THEN failure.stage END AS failed_stage,
+    CASE WHEN NOT complete AND NOT removed THEN failure.retryable END AS retryable,
     CASE WHEN first_uri <> uri THEN first_uri END AS duplicate_of,
     title, license, source, caption, metadata
 FROM joined
@@ -173,10 +182,11 @@ class Views:
             rows = list(self._plan.stages.items())
             con.executemany("INSERT INTO stage_prints VALUES (?, ?)", rows)
         con.execute(KNOWN_SOURCES)
+        con.execute(REMOVED_VIDEOS if self._catalog.has("tombstones") else NONE_REMOVED)
         # What a source held before it was replaced is no longer part of the dataset.
         con.execute(
             "CREATE TABLE live_videos AS SELECT DISTINCT video_id FROM known_sources "
-            "WHERE video_id IS NOT NULL"
+            "ANTI JOIN removed_videos USING (video_id) WHERE video_id IS NOT NULL"
         )
         stage_tables = [t for t in self._catalog.tables() if t not in FIXED_TABLES]
         current = [t for t in stage_tables if t in self._plan.tables]
@@ -199,6 +209,13 @@ class Views:
             "CREATE VIEW current_verdicts AS SELECT clip_id, verdict, reasons, margins, split "
             f"FROM raw_verdicts WHERE fingerprint = '{verdicts}'"
         )
+        for table in ("thresholds", "duplicates", "edges", "tombstones"):
+            if self._catalog.has(table):  # an older dataset may lack it
+                mine = f"WHERE fingerprint = '{verdicts}'"
+                judged = table in ("thresholds", "duplicates")
+                con.execute(
+                    f'CREATE VIEW "{table}" AS SELECT * FROM raw_{table} {mine if judged else ""}'
+                )
         con.execute("CREATE VIEW errors AS SELECT * FROM current_errors")
         con.execute("CREATE VIEW done AS SELECT * FROM raw_done")
         con.execute("CREATE VIEW runs AS SELECT * FROM raw_runs")
@@ -230,6 +247,27 @@ class Views:
     def keep(self, name: str, sql: str) -> None:
         """Keep the rows of a query as a table of this session, for several queries to come."""
         self._con.execute(f'CREATE TEMP TABLE "{name}" AS {sql}')
+
+    def keep_rows(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Keep rows from elsewhere as a table of this session; they may spill to scratch.
+
+        A stream may come from a query of this session: it is read to its end first, to a file.
+        """
+        given, spool = f"given {name}", Path(self._scratch.name) / f"{name}.arrow"
+        if isinstance(rows, pa.RecordBatchReader):
+            with pa.OSFile(str(spool), "wb") as out, pa.ipc.new_file(out, rows.schema) as file:
+                for batch in rows:
+                    file.write_batch(batch)
+            with pa.memory_map(str(spool)) as source:
+                self._keep_rows(name, given, pa.ipc.open_file(source).read_all())
+            spool.unlink()
+        else:
+            self._keep_rows(name, given, rows)
+
+    def _keep_rows(self, name: str, given: str, rows: pa.Table) -> None:
+        self._con.register(given, rows)
+        self._con.execute(f'CREATE TEMP TABLE "{name}" AS SELECT * FROM "{given}"')
+        self._con.unregister(given)
 
     def _joined(self, of_clip: bool, wanted: Collection[str] | None) -> list[str]:
         """Tables with one row per clip, or per video, that hold any of the wanted columns."""
@@ -284,6 +322,10 @@ class Views:
         ``before_verdict`` is false when only a stage behind the judge is concerned: such an error
         matters to kept clips alone.
         """
+        if not self._catalog.dataset("errors").count_rows():
+            # No join over all clips to learn that none of them is concerned.
+            empty = "NULL::VARCHAR AS clip_id, NULL::VARCHAR[] AS codes, true AS before_verdict"
+            return f"CREATE VIEW broken_clips AS SELECT {empty} WHERE false"
         gated = ", ".join(f"'{s}'" for s in self._plan.gated_stages) or "''"
         pieces = [
             f"SELECT clip_id, code, stage NOT IN ({gated}) AS before_verdict "
@@ -294,7 +336,8 @@ class Views:
         pieces += [
             f"SELECT c.clip_id, u.code, {str(stage not in self._plan.gated_stages).lower()} "
             "FROM current_clips c JOIN ended u USING (video_id) "
-            f'ANTI JOIN "current_{table}" t ON t.clip_id = c.clip_id'
+            f'ANTI JOIN (SELECT clip_id FROM "current_{table}" SEMI JOIN ended USING (video_id)) t '
+            "ON t.clip_id = c.clip_id"
             for stage, table in self._plan.clip_stages.items()
             if table in current
         ]

@@ -36,6 +36,7 @@ class UnitInputs:
         writer: Rows of this worker.
         earlier: Parts that earlier operators of this run published for the unit.
         video_id: The unit's video.
+        source_id: The source it was read from.
         given: Values of the virtual source columns that are known.
         locate: Finds the values of all of them: reads a remote source.
         failed_clips: Clips that a stage of this unit failed on; later stages skip them.
@@ -46,6 +47,7 @@ class UnitInputs:
     writer: PartWriter
     earlier: list[PartReader]
     video_id: str
+    source_id: str
     given: dict[str, Any]
     locate: Callable[[], dict[str, Any]]
     failed_clips: set[str] = field(default_factory=set)
@@ -55,6 +57,7 @@ class UnitInputs:
         self._prints = self.plan.table_fingerprints()
         self._fresh: set[str] = set()
         self._cache: dict[str, pa.Table] = {}
+        self._facts: dict[str, Any] | None = None
         clip_tables = {
             t for s in self.plan.stages for t, cols in s.adds.items() if "clip_id" in cols.names
         }
@@ -123,6 +126,14 @@ class UnitInputs:
         options = pc.SetLookupOptions(value_set=rows)
         return pc.call_function("is_in", [clips.column("clip_id")], options)
 
+    def chosen_clips(self) -> set[str]:
+        """Clips that stay after the choice over all clips, by the catalog's verdicts."""
+        rows = self.catalog.rows_of(
+            *("verdicts", self.video_id, self._prints["verdicts"], ["clip_id"]),
+            where="verdict = 'kept'",
+        )
+        return {c for batch in rows for c in batch.column("clip_id").to_pylist()}
+
     def settled_clips(self, stage: Stage) -> set[str]:
         """Clips of which the catalog has this stage's row, or its final error."""
         table, fingerprint = next(iter(stage.adds)), self._prints[next(iter(stage.adds))]
@@ -172,6 +183,8 @@ class UnitInputs:
             if column.name not in self.given:
                 self.given |= self.locate()
             return pa.array([self.given[column.name]], column.type)
+        if column.name in VIRTUAL["given"].names:
+            return pa.array([self._source()[column.name]], column.type)
         if column.table == SAMPLE_TABLE:
             return pa.array([self._video_samples()[column.name]], column.type)
         rows = self.table(column.table)
@@ -182,6 +195,16 @@ class UnitInputs:
                 ErrorCode.MISSING_INPUT, f"{rows.num_rows} rows in {column.table} for this video"
             )
         return rows.column(column.name).combine_chunks()
+
+    def _source(self) -> dict[str, Any]:
+        """What was given with the source; nulls when it is not registered (any more)."""
+        if self._facts is None:
+            names = VIRTUAL["given"].names
+            rows = self.catalog.dataset("sources").to_table(
+                columns=names, filter=f"source_id = '{self.source_id}'"
+            )
+            self._facts = (rows.to_pylist() or [dict.fromkeys(names)])[0]
+        return self._facts
 
     def _whole_signal(self, segments: pa.Table, column: Column) -> pa.Array:
         """A per-frame list over the whole video; other columns of segments as first value."""

@@ -11,6 +11,8 @@ from curation.engine.outputs import CheckedOutputs
 from curation.engine.unit import StageCount
 from curation.engine.unit_task import MESSAGE_CHARS, UnitTask
 from curation.media.parts import Part, PartMismatch, Seams
+from curation.removal.tombstones import tombstones_of
+from curation.removal.withhold import withhold
 from curation.stage import Failure, Stage
 
 
@@ -63,15 +65,16 @@ class PartTask(UnitTask):
         checked = CheckedOutputs(
             stage, inputs.video_id, self._around.prints[stage.name], self._around.schemas
         )
+        hidden = tombstones_of(self._around.catalog).of(inputs.video_id)
         seams: Seams | None = None
         for output in stage.process_part(inputs.video_row(stage).to_pylist()[0], part):
             if isinstance(output, Seams):
                 seams = output
                 continue
-            conformed = checked.conform(output)
-            if isinstance(conformed, Failure):
-                raise TypeError(f"stage {stage.name!r} sees whole videos, and fails a clip")
-            self.writer.add(*conformed)
+            for conformed in withhold(hidden, [checked.conform(output)]):
+                if isinstance(conformed, Failure):
+                    raise TypeError(f"stage {stage.name!r} sees whole videos, and fails a clip")
+                self.writer.add(*conformed)
             attempt.beat()
         if seams is None:
             raise ValueError(f"stage {stage.name!r} does not tell what it saw at its seams")

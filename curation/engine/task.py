@@ -17,8 +17,10 @@ from curation.engine.segments import Segments
 from curation.engine.unit import StageCount
 from curation.engine.unit_task import IDENTIFY, MESSAGE_CHARS, UnitTask
 from curation.errors import RETRYABLE, ErrorCode, MediaError
-from curation.judge import KEPT
+from curation.judging.rules import KEPT
 from curation.media.parts import PartMismatch
+from curation.removal.tombstones import tombstones_of
+from curation.removal.withhold import withhold
 from curation.stage import Failure, Output, Stage
 
 CLAIMS = "attempts/claims"
@@ -90,7 +92,9 @@ class Task(UnitTask):
         if not storage.create_exclusive(claim, owner):
             self._result.duplicate = storage.read_bytes(claim) not in (owner, b"")
         done = self._done_stages(video_id)
-        todo = tuple(name for name in unit.todo if name not in done)
+        hidden = tombstones_of(self._around.catalog).of(video_id)
+        removed = hidden is not None and hidden.whole  # known again, perhaps under another name
+        todo = tuple(name for name in unit.todo if name not in done and not removed)
         self._unit = self._result.unit = replace(unit, video_id=video_id, todo=todo)
 
     def _done_stages(self, video_id: str) -> set[str]:
@@ -147,8 +151,9 @@ class Task(UnitTask):
                 pending = self._pending_clips(stage, inputs)
                 count.clips, count.media_s = len(pending), _length_s(inputs.clips(), pending)
                 batches = inputs.clip_batches(stage, pending)
+            hidden = tombstones_of(self._around.catalog).of(inputs.video_id)
             for batch in batches:
-                for output in checked.of(batch):
+                for output in withhold(hidden, checked.of(batch)):
                     self._take(stage, output, inputs, count)
                     attempt.beat()
         inputs.ran(stage)
@@ -212,6 +217,9 @@ class Task(UnitTask):
             verdicts = rules.judge(judged, {c: f"reached {t}" for c, t in late.items()})
             kept = verdicts.column("verdict").to_pylist()
             wanted = [c for c, v in zip(wanted, kept, strict=True) if v == KEPT]
+            if self._spec.plan.after_choice(stage.name):
+                chosen = inputs.chosen_clips()
+                wanted = [c for c in wanted if c in chosen]
         wanted = self._with_inputs(stage, inputs, clips, wanted)
         settled = inputs.settled_clips(stage) if wanted else set()
         return [c for c in wanted if c not in settled]

@@ -115,6 +115,7 @@ class UnitTask(ABC):
             writer=self.writer,
             earlier=[PartReader(self._spec.storage, p, self._scratch) for p in parts],
             video_id=unit.video_id,
+            source_id=unit.source_id,
             given=self._given or {"uri": unit.uri},
             locate=lambda: self._locate(unit.video_id or "", beat),
         )

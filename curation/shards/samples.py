@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
-from curation.redact import public_name
+from curation.redact import public_name, without_places
 from curation.shards.captions import (
     OWN_COLUMNS,
     caption_query,
@@ -66,13 +66,14 @@ def kept_samples(catalog: Catalog, settings: ShardSettings | int = 0) -> Iterato
     scores = _score_columns(catalog)
     said = caption_query(catalog, views)
     columns = dict.fromkeys(
-        [*IDENTITY, *FACTS, *scores, *GIVEN, "caption", "metadata", *MEDIA, *said.columns]
+        [*IDENTITY, *FACTS, *scores, *GIVEN, "caption", "metadata", *MEDIA, "split", *said.columns]
     )
     names = ", ".join([*(f'"{c}"' for c in columns), *said.more])
     rows = views.reader(
         f"""SELECT {names} FROM clips {said.joins}
         WHERE verdict = 'kept' AND media_path IS NOT NULL
-        ORDER BY concat(media_num_frames, 'x', media_height_px, 'x', media_width_px),
+        ORDER BY coalesce(split, ''),
+            concat(media_num_frames, 'x', media_height_px, 'x', media_width_px),
             sha256(concat({int(settings.seed)}, ':', clip_id))""",
         batch_rows=BATCH_ROWS,
     )
@@ -112,7 +113,7 @@ def _sample(row: dict[str, Any], scores: list[str], settings: ShardSettings) -> 
     captions = captions_of(row, settings.caption_weights)
     default = default_of(captions, settings.caption_default)
     checks = checks_of(row)
-    extra = json.loads(row["metadata"]) if row["metadata"] else {}
+    extra = without_places(json.loads(row["metadata"])) if row["metadata"] else {}
     record = {
         "clip_id": row["clip_id"],
         "video_id": row["video_id"],
@@ -129,6 +130,8 @@ def _sample(row: dict[str, Any], scores: list[str], settings: ShardSettings) -> 
         "caption_kind": default.get("kind"),
         "caption_source": default.get("source"),
     }
+    if row["split"]:
+        record["split"] = row["split"]
     if checks is not None:
         record["caption_checks"] = checks
     return Sample(
@@ -143,6 +146,7 @@ def _sample(row: dict[str, Any], scores: list[str], settings: ShardSettings) -> 
         duration_s=row["media_duration_s"],
         caption=default.get("text", ""),
         record=record,
+        split=row["split"] or "",
     )
 
 

@@ -36,6 +36,7 @@ class Sample:
         duration_s: Length.
         caption: Text for ``.txt``, empty when uncaptioned.
         record: Content of ``.json``.
+        split: train, val, ...; empty: the dataset is not divided.
     """
 
     clip_id: str
@@ -49,6 +50,12 @@ class Sample:
     duration_s: float
     caption: str
     record: dict[str, Any]
+    split: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where its shard lies: the bucket, inside of the split's folder if there are splits."""
+        return f"{self.split}/{self.bucket}" if self.split else self.bucket
 
     @property
     def bucket(self) -> str:

@@ -1,4 +1,7 @@
-"""Verify: do the shards hold what the index says, does every sample decode, is it current?"""
+"""Verify: do the shards hold what the index says, does every sample decode, is it current?
+
+And: is anything still here, in tables, files, shards or releases, that was removed on request?
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import av.error
 import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
+from curation.removal.leftovers import leftovers
 from curation.shards.samples import kept_samples
 from curation.shards.writer import FOLDER, INDEX, hash_file, parse_record, read_index
 from curation.storage import Storage
@@ -45,6 +49,7 @@ def verify_shards(
         on_sample: Called with the bytes of each sample looked at.
     """
     storage, found = catalog.storage, Verification()
+    found.problems += [f"removed: {text}" for text in leftovers(catalog)]
     try:
         index = read_index(storage)
     except pa.ArrowException as exc:

@@ -1,9 +1,10 @@
 """Kept clips to WebDataset tars: deterministic to the byte, indexed, committed by the index.
 
-Key = clip id, members ``.mp4 .json .txt``. Clips of one stored shape share a bucket folder; inside
-it they are ordered by a seeded hash and packed to a target size. Which bytes come out depends on
-the kept clips and the settings alone. New tars are staged first and the index is written last, so
-a killed run leaves the old shards and their index, or mended ones after a rerun.
+Key = clip id, members ``.mp4 .json .txt``. Clips of one stored shape share a bucket folder, below
+that of their split where the dataset is divided; inside it they are ordered by a seeded hash and
+packed to a target size. Which bytes come out depends on the kept clips and the settings alone. New
+tars are staged first and the index is written last, so a killed run leaves the old shards and their
+index, or mended ones after a rerun.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from curation.storage import CHUNK_BYTES, Storage
 FOLDER = "shards"
 STAGING = "shards.staging"
 INDEX = f"{FOLDER}/index.parquet"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 INDEX_SCHEMA = schema(
     clip_id=STRING,
     shard=STRING,  # relative to the dataset root
     bucket=STRING,
+    split=STRING,  # null: the dataset is not divided
     frames=INT32,
     height_px=INT32,
     width_px=INT32,
@@ -141,9 +143,9 @@ def write_shards(
     return _summary(storage, reused=False)
 
 
-def order_key(bucket: str, seed: int, clip_id: str) -> tuple[str, str]:
-    """Where a clip stands: by bucket, then by seeded hash."""
-    return bucket, shuffle_key(seed, clip_id)
+def order_key(split: str, bucket: str, seed: int, clip_id: str) -> tuple[str, str, str]:
+    """Where a clip stands: by split, by bucket, then by seeded hash."""
+    return split, bucket, shuffle_key(seed, clip_id)
 
 
 def plan_digest(samples: Iterable[Sample], settings: ShardSettings) -> str:
@@ -166,22 +168,22 @@ def read_index(storage: Storage, columns: list[str] | None = None) -> pa.Table |
 def _pack(samples: Iterable[Sample], settings: ShardSettings) -> Iterator[tuple[str, list[Sample]]]:
     """Divide the ordered samples into named shards of about the target size."""
     members: list[Sample] = []
-    size, number, bucket = 0, 0, None
+    size, number, folder = 0, 0, None
     for sample in samples:
         grown = tar_bytes(size + sample_bytes(sample))
-        if members and (sample.bucket != bucket or grown > settings.target_bytes):
-            yield _shard_name(bucket, number), members
-            number = number + 1 if sample.bucket == bucket else 0
+        if members and (sample.folder != folder or grown > settings.target_bytes):
+            yield _shard_name(folder, number), members
+            number = number + 1 if sample.folder == folder else 0
             members, size = [], 0
-        bucket = sample.bucket
+        folder = sample.folder
         members.append(sample)
         size += sample_bytes(sample)
     if members:
-        yield _shard_name(bucket, number), members
+        yield _shard_name(folder, number), members
 
 
-def _shard_name(bucket: str | None, number: int) -> str:
-    return f"{FOLDER}/{bucket}/000-{number:06d}.tar"
+def _shard_name(folder: str | None, number: int) -> str:
+    return f"{FOLDER}/{folder}/000-{number:06d}.tar"
 
 
 def _index_row(name: str, sample: Sample) -> dict[str, Any]:
@@ -189,6 +191,7 @@ def _index_row(name: str, sample: Sample) -> dict[str, Any]:
         "clip_id": sample.clip_id,
         "shard": name,
         "bucket": sample.bucket,
+        "split": sample.split or None,
         "frames": sample.frames,
         "height_px": sample.height_px,
         "width_px": sample.width_px,

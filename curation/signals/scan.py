@@ -17,6 +17,7 @@ from curation.signals.analysis import Sampler, Shrinker
 from curation.signals.appearance import Appearance, AppearanceMeter
 from curation.signals.changes import COLUMNS, ChangeMeter, thumbnail
 from curation.signals.flow import EPSILON_S, FlowMeter, Motion
+from curation.signals.prints import PrintMeter
 from curation.signals.technical import Technical, TechnicalMeter
 
 DIGITS = 5
@@ -69,7 +70,7 @@ class Scan:
         self._span = span
         self._first_pts = span.first_pts
         self._shrink, self._flow, self._looks = Shrinker(), FlowMeter(), AppearanceMeter()
-        self._technical = TechnicalMeter()
+        self._technical, self._prints = TechnicalMeter(), PrintMeter()
         self._lists: dict[str, list[Any]] = {}
         self._samples: list[dict[str, Any]] = []
         self._cell: int | None = None  # of the sampling grid
@@ -87,11 +88,13 @@ class Scan:
         looks = self._looks.push(small)
         pair = self._flow.push(small.luma, time_s)
         technical = self._technical.push(decoded.frame, small, time_s)
+        picture = self._prints.push(small.luma, time_s)
         if self._reports(self.count):
             values: dict[str, Any] = {
                 "frame_pts": decoded.pts,
                 "frame_time_s": time_s,
                 "frame_damaged": decoded.damaged,
+                "frame_print": picture,
             }
             values |= zip(APPEARANCE, (round(v, DIGITS) for v in looks), strict=True)
             values |= _motion_values(pair)
@@ -159,7 +162,8 @@ class Scan:
         )
 
     def _clear(self) -> None:
-        names = ["frame_pts", "frame_time_s", "frame_damaged", "frame_pair_start_s"]
+        names = ["frame_pts", "frame_time_s", "frame_damaged", "frame_print"]
+        names += ["frame_pair_start_s"]
         self._lists = {name: [] for name in [*names, *APPEARANCE, *MOTION, *TECHNICAL, *CHANGES]}
 
 

@@ -57,7 +57,7 @@ class Signals(Stage):
     """Computes the per-frame signals and stores small JPEG samples."""
 
     name: ClassVar[str] = "signals"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     grain: ClassVar[Grain] = "video"
     divisible: ClassVar[bool] = True
     reads: ClassVar[pa.Schema] = schema(
@@ -79,6 +79,7 @@ class Signals(Stage):
             **dict.fromkeys(MOTION, FLOATS),
             # Null between the points of a time grid, but for frame_change.
             **dict.fromkeys(TECHNICAL, FLOATS),
+            frame_print=pa.list_(pa.binary()),  # uint8 32 x 32 luma of the whole stored frame
             # Probabilities 0-1; TransNetV2's are null where it was not asked.
             **dict.fromkeys(CHANGES, FLOATS),
         ),

@@ -33,6 +33,7 @@ from pipelines.release.places import (
 )
 from pipelines.release.ready import check_ready, stored_digest
 from pipelines.release.tables import write_tables
+from pipelines.remove import finish_removing
 from pipelines.run_report import new_run_id
 
 FORMAT, FORMAT_VERSION = "clipmill-release", 1
@@ -69,6 +70,7 @@ def make_release(
     with Lease(storage, new_run_id()):
         _tidy(catalog)
         finish_forgetting(catalog)
+        finish_removing(catalog)
         if tag in release_tags(storage):
             raise CatalogError(
                 "there is a release of this name",

@@ -46,6 +46,7 @@ SPAN_WORDS = {
     "transition": "inside a dissolve, fade or wipe",
     "damaged": "frames that did not decode cleanly",
     "missing": "declared by the file's header but not there",
+    "removed": "taken out on request",
 }
 
 
@@ -216,6 +217,9 @@ class _Funnel:
             known = lost_s if unknown < videos["failed"] else None
             note = f"{unknown:,} of unknown length" if unknown else ""
             rows.append(self.row("Failed", "loss", videos["failed"], "source", known, note=note))
+        if removed := videos.get("removed", 0):
+            note = "taken out on request; their seconds are not counted any more"
+            rows.append(self.row("Removed", "loss", removed, "source", None, note=note))
         if videos["duplicates"]:
             count, note = videos["duplicates"], "the same bytes as another source"
             rows.append(self.row("Duplicates", "loss", count, "source", None, note=note))

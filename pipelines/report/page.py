@@ -30,8 +30,9 @@ MAX_CONFIG_CHARS = 200_000
 MAX_STAGES = 100
 
 FINISHED = """
-SELECT report, recorded_at FROM runs WHERE event = 'finished' AND report IS NOT NULL
-ORDER BY recorded_at DESC LIMIT 1
+SELECT report, recorded_at FROM runs SEMI JOIN (
+    SELECT run_id FROM runs WHERE event = 'started' AND command = 'curate') USING (run_id)
+WHERE event = 'finished' AND report IS NOT NULL ORDER BY recorded_at DESC LIMIT 1
 """
 DONE = f"""
 SELECT d.stage AS stage, count(DISTINCT d.video_id) AS videos_run,

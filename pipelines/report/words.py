@@ -104,16 +104,28 @@ def message_of(message: str | None, uri: str | None) -> str:
     return shorten(text)
 
 
+SAME = {"duplicate": "shows the same as a clip that stays"}
+
+
 def explain(code: str, row: Mapping[str, Any], rules: Mapping[str, Any]) -> Reason:
     """A reason in words, with the measured value and the bound when a rule gave it.
 
     Args:
-        code: ``low_<column>``, ``high_<column>``, ``null_<column>`` or an error code.
+        code: ``low_<column>``, ``high_<column>``, ``null_<column>``, ``not_<column>``, one of
+            rights, duplicates or caps, or an error code.
         row: The clip's columns.
         rules: Column -> ``{min, max, if_null}``.
     """
     kind, _, column = code.partition("_")
+    if kind == "rights":
+        what, _, name = column.partition("_")
+        said = {"missing": "is not known", "unlisted": "is not on the list", "denied": "is refused"}
+        return Reason(code=code, text=f"the {name} of its source {said.get(what, what)}")
+    if kind in SAME:
+        return Reason(code=code, text=f"{SAME[kind]} ({column})")
     rule = rules.get(column)
+    if rule is not None and kind == "not":
+        return Reason(code=code, text=f"{column} is {shorten(str(row.get(column)), 40)}")
     if rule is None or kind not in ("low", "high", "null"):
         return Reason(code=code, text=code.replace("_", " "))
     if kind == "null":

@@ -5,7 +5,7 @@
 Every table that the default preset writes is there, so that views, verdicts, account and audit meet
 what they meet in earnest: one row per video, ten clips of six seconds each, which tile it. Scores
 are drawn so that the preset's rules drop about a third. Vectors have 256 dimensions, and one clip
-in twenty nearly repeats the vector of another. There are no pictures and no media files.
+in twenty nearly repeats the vector of another. There are no pictures, media files or vector index.
 """
 
 from __future__ import annotations
@@ -85,7 +85,6 @@ def make_catalog(
         "versions": "{}",
     }
     catalog.append("runs", pa.Table.from_pylist([run], schema=RUNS))
-    catalog.compact()
     return catalog
 
 

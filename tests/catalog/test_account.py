@@ -52,7 +52,14 @@ def account(root: Path) -> Account:
 def test_a_sound_dataset_balances(root: Path) -> None:
     found = account(root)
     assert found.balanced and found.imbalances == []
-    assert found.videos == {"total": 4, "done": 3, "failed": 1, "pending": 0, "duplicates": 0}
+    assert found.videos == {
+        "total": 4,
+        "done": 3,
+        "failed": 1,
+        "pending": 0,
+        "removed": 0,
+        "duplicates": 0,
+    }
     assert found.errors_by_code == {"not_a_video": 1}
     assert found.seconds["unknown_videos"] == 1
     assert found.seconds["total"] == pytest.approx(11.3, abs=1e-6)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.judge import Rules
+from curation.judging.rules import Rules
 from curation.models.embedders import MODELS
 from curation.models.heads import HEADS
 from curation.plan import Plan

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPO
 
-RAY_MODULES = {f"curation/engine/{n}.py" for n in ("ray_data", "ray_llm", "ask_ahead")}
+RAY_MODULES = {f"curation/engine/{n}.py" for n in ("ray_data", "ray_llm", "ray_map", "ask_ahead")}
 TRAINING_MAY = ("curation.schema", "curation.storage", "curation.media", "curation.models")
 
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from curation.errors import ConfigError, PlanError
-from curation.judge import Rules
+from curation.judging.rules import Rules
 from curation.plan import Plan
 from curation.schema import DOUBLES, FLOAT32, FLOAT64, INT32, STRING, schema
 from curation.stage import Grain, Output, Resources, Stage

@@ -19,6 +19,7 @@ def test_curate_reports_and_balances(dataset: Dataset) -> None:
         "failed": 1,
         "pending": 0,
         "duplicates": 0,
+        "removed": 0,
     }
     assert account["errors_by_code"] == {"not_a_video": 1}
     assert account["clips"]["kept"] >= 4

@@ -49,7 +49,7 @@ def make_samples(storage: Storage, count: int, *, size_bytes: int = 5000) -> lis
 
 
 def in_order(samples: list[Sample], seed: int = 0) -> list[Sample]:
-    return sorted(samples, key=lambda s: order_key(s.bucket, seed, s.clip_id))
+    return sorted(samples, key=lambda s: order_key(s.split, s.bucket, seed, s.clip_id))
 
 
 def pack(

@@ -170,7 +170,7 @@ def test_shards_are_the_same_bytes_again_and_new_when_weights_change(
     index = read_index(storage)
     assert index is not None
     assert set(index.column("num_captions").to_pylist()) >= {4, 7}
-    assert index.schema.metadata[b"clipmill.shard_format"] == b"2"
+    assert index.schema.metadata[b"clipmill.shard_format"] == b"3"
 
 
 def test_a_dataset_of_an_older_version_still_gives_its_text(root: Path, tmp_path: Path) -> None:

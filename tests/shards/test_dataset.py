@@ -103,7 +103,7 @@ def test_numbers_that_are_none_become_null(root: Path) -> None:
 def test_samples_come_in_the_order_of_the_writer(root: Path) -> None:
     for seed in (0, 5):
         samples = list(kept_samples(catalog_of(root), seed))
-        keys = [order_key(s.bucket, seed, s.clip_id) for s in samples]
+        keys = [order_key(s.split, s.bucket, seed, s.clip_id) for s in samples]
         assert keys == sorted(keys) and len(keys) == 11
 
 
