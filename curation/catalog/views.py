@@ -280,6 +280,11 @@ class Views:
             and (wanted is None or not set(wanted).isdisjoint(set(columns.names) - KEYS))
         ]
 
+    def single_rows(self) -> dict[str, str]:
+        """Tables with one row per clip or per video, and the column that tells which."""
+        of_clips = dict.fromkeys(["clips", *self._joined(of_clip=True, wanted=None)], "clip_id")
+        return of_clips | dict.fromkeys(self._joined(of_clip=False, wanted=None), "video_id")
+
     def _videos_sql(self, wanted: Collection[str] | None) -> str:
         tables = self._joined(of_clip=False, wanted=wanted)
         joins = "".join(f' LEFT JOIN "current_{t}" USING (video_id)' for t in tables)

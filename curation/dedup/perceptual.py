@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # the catalog knows plans, and plans know these settings
 LEVEL = "perceptual"
 PAIRS_PER_PIECE = 512
 DIGITS = 4
-LINKED = 0.8
+LINKED = 0.78
 """Clips this similar belong together: of their group every two are compared."""
 Progress = Callable[[int, int], None]
 """Called with the number of clips compared and the number of all."""
@@ -43,7 +43,7 @@ class Perceptual(BaseModel):
 
     Attributes:
         min_similarity: Pairs at least this similar are duplicates. Most copies have 0.9 and more,
-            other moments of the same scene rarely 0.8; the room's page has measurements.
+            other moments of the same scene rarely 0.75; the room's page has measurements.
         floor: Pairs at least this similar are stored.
         min_overlap: Share of the shorter clip that has to be seen in both.
         max_offset_s: The same moment may lie so much later or earlier in one clip; null: any.
@@ -56,14 +56,14 @@ class Perceptual(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_similarity: float = Field(default=0.84, gt=0, le=1)
+    min_similarity: float = Field(default=0.78, gt=0, le=1)
     floor: float = Field(default=0.6, gt=0, le=1)
     min_overlap: float = Field(default=0.5, gt=0, le=1)
     max_offset_s: float | None = Field(default=None, ge=0)
     max_speed: float = Field(default=1.1, ge=1, le=1.25)
     mirrored: bool = True
     min_cosine: float = Field(default=0.55, gt=0, lt=1)
-    min_votes: float = Field(default=0.5, gt=0, lt=1)
+    min_votes: float = Field(default=0.6, gt=0, lt=1)
     max_candidates: int = Field(default=24, ge=1)
 
     @model_validator(mode="after")

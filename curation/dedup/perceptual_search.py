@@ -2,8 +2,8 @@
 
 A descriptor is the low frequencies (DCT) of a print and of what sets it apart from the clip's mean
 picture; the latter tells clips of one standing camera apart, whose pictures are all alike. Cropping
-and mirroring are linear, so prints are looked for as they are, mirrored, and with their sides cut
-off, against plain ones; that finds a copy whichever of the two was cropped. The search is FAISS's
+and mirroring are linear, so prints are looked for as they are, mirrored, and with sides cut off,
+against plain ones; that finds a copy whichever of the two was cropped. The search is FAISS's
 (Douze et al. 2024, arXiv 2401.08281): all against all up to ``FLAT_PRINTS``, above that in inverted
 lists of vectors of one byte per component.
 """
@@ -24,8 +24,14 @@ if TYPE_CHECKING:  # loaded where it is used: the settings of this room are read
 
 FREQUENCIES = 7
 """Of each side, with u + v below this."""
-CROPS = (1.0, 0.93, 0.87)
-"""Parts of the side that are looked for in other clips."""
+WHOLE = (1.0, 0.0, 0.0)
+CROPS = (
+    WHOLE,
+    (0.93, 0, 0),
+    (0.87, 0, 0),
+    *((0.87, x, y) for x in (-0.13, 0.13) for y in (-0.13, 0.13)),
+)
+"""Parts of a picture that are looked for in other clips: size, and place of the middle."""
 FLAT = 3.0
 """Deviation in luma levels of prints that show nothing: black, a fade."""
 ACTIVE = 2.0
@@ -59,20 +65,24 @@ BASIS, MIRROR = _basis()
 NUM_COMPONENTS = 2 * len(BASIS)
 
 
-def descriptors(film: Film, crop: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def descriptors(
+    film: Film, crop: tuple[float, float, float] = WHOLE
+) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors of a clip's prints.
 
     Args:
         film: The clip.
-        crop: Part of each side that is looked at, in the middle.
+        crop: Part that is looked at, as in ``CROPS``.
 
     Returns:
         float32 [n, NUM_COMPONENTS] of length 1, and bool [n]: false for prints that show nothing.
     """
     pictures = film.pictures
-    if crop < 1:
-        weights, _ = sampling(crop * CENTRES)
-        pictures = weights @ pictures @ weights.T
+    if crop != WHOLE:
+        size, x, y = crop
+        across, _ = sampling(size * CENTRES + x)
+        down, _ = sampling(size * CENTRES + y)
+        pictures = down @ pictures @ across.T
     flat = pictures.reshape(len(pictures), -1)
     shows = flat.std(axis=1) >= FLAT
     change = flat - flat.mean(axis=0)

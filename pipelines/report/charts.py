@@ -148,7 +148,11 @@ def _range(stats: Mapping[str, Any], i: int) -> tuple[float, float] | None:
 def _bins_sql(axes: Mapping[str, Axis]) -> str:
     """Counts per column (by position), bin and verdict, in one pass."""
     values = [f"{_value(c)} AS v{i}" for i, c in enumerate(axes)]
-    bins = [f'{axis.bin_sql(f"v{i}")} AS "{i}"' for i, axis in enumerate(axes.values())]
+    # What has no value is in no bin: least and greatest would pass over the null.
+    bins = [
+        f'CASE WHEN v{i} IS NOT NULL THEN {axis.bin_sql(f"v{i}")} END AS "{i}"'
+        for i, axis in enumerate(axes.values())
+    ]
     names = ", ".join(f'"{i}"' for i in range(len(axes)))
     return f"""SELECT name, bin, verdict, count(*) AS n FROM (
         UNPIVOT (SELECT verdict, {", ".join(bins)} FROM (
