@@ -1,6 +1,7 @@
 """A synthetic catalog of any size: rows that look like those of a real run, without any video.
 
-    python -m tests.bench.million OUT [--clips 1000000]
+    python -m tests.bench.million OUT [--clips 1000000]     write it, unless it is there
+    python -m tests.bench.million OUT --measure             judge it and choose: time, memory
 
 Every table that the default preset writes is there, so that views, verdicts, account and audit meet
 what they meet in earnest: one row per video, ten clips of six seconds each, which tile it. Scores
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +29,7 @@ from curation.catalog.catalog import Catalog
 from curation.schema import RUNS, with_keys
 from curation.storage import Storage
 from pipelines.config import load_config
+from pipelines.redo import preview_verdicts, rejudge
 
 CLIPS_PER_VIDEO = 10
 CLIP_S = 6.0
@@ -260,15 +264,37 @@ class _Batch:
         return array.cast(field.type, safe=False)
 
 
+def _measure(out: str) -> None:
+    """Time, and peak memory of the process so far, of what looks at all clips."""
+    own = load_config("laptop", ["check=null"])
+    caps = {"per_video": {"max_clips": 5}, "per_source": {"max_share": 0.3}}
+    splits = {"shares": {"train": 0.98, "val": 0.02}}
+    chosen = load_config(None, base=own.model_dump() | {"sample": caps, "splits": splits})
+    steps = {
+        "judge": lambda: rejudge(out, own),
+        "judge with caps and splits": lambda: rejudge(out, chosen),
+        "dry run with its waterfall": lambda: preview_verdicts(out, chosen),
+    }
+    for name, step in steps.items():
+        began = time.perf_counter()
+        step()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{name}: {time.perf_counter() - began:.1f} s, peak {peak:.2f} GiB", flush=True)
+
+
 def main() -> None:
     """Write a catalog."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out")
     parser.add_argument("--clips", type=int, default=1_000_000)
+    parser.add_argument("--measure", action="store_true")
     args = parser.parse_args()
-    catalog = make_catalog(args.out, args.clips)
-    rows = {t: lance.dataset(catalog.uri(t)).count_rows() for t in catalog.tables()}
-    print(json.dumps({t: n for t, n in rows.items() if n}))
+    if not Path(args.out, "catalog").exists():
+        catalog = make_catalog(args.out, args.clips)
+        rows = {t: lance.dataset(catalog.uri(t)).count_rows() for t in catalog.tables()}
+        print(json.dumps({t: n for t, n in rows.items() if n}))
+    if args.measure:
+        _measure(args.out)
 
 
 if __name__ == "__main__":
