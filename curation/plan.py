@@ -26,6 +26,8 @@ RESERVED = frozenset(
     | {"verdict", "reasons", "margins", "split"}
 )
 """Columns of the ``clips`` view that no stage writes."""
+UNSEEN = frozenset({"local_path", "size_bytes"})
+"""Columns that stages can read, and the view of clips does not have."""
 SAMPLE_TABLE = "frames"
 """The table behind the virtual ``sample_*`` columns."""
 MEDIA_TABLE = "media"
@@ -93,8 +95,9 @@ class Plan:
                         mend="rename the column: names are unique over all tables",
                     )
                 known.setdefault(column.name, column)
-        self.rules.check({name: c.type for name, c in known.items()})
-        self._check_choice(known)
+        shown = {name: c for name, c in known.items() if name not in UNSEEN}
+        self.rules.check({name: c.type for name, c in shown.items()})
+        self._check_choice(shown)
         return pa.schema([pa.field(c.name, c.type) for c in known.values()])
 
     def require_models(self) -> None:
@@ -163,6 +166,16 @@ class Plan:
                 near = difflib.get_close_matches(name, list(known), n=1)
                 mend = f"did you mean {near[0]!r}?" if near else "see the view clips"
                 raise ConfigError("no stage adds this column", where=f"column {name!r}", mend=mend)
+            if known[name].gated and self._made_after_choice(name, known):
+                raise ConfigError(
+                    "is known of chosen clips only, and cannot choose them",
+                    where=f"column {name!r}",
+                    mend="take a column that is known before the cut",
+                )
+
+    def _made_after_choice(self, name: str, known: dict[str, Column]) -> bool:
+        stage = known[name].stage
+        return stage is not None and stage not in self.before_choice()
 
     def fingerprints(self) -> dict[str, str]:
         """Stage name -> fingerprint (32 hex digits)."""
@@ -203,8 +216,10 @@ class Plan:
         So it does with rules on sources: of several with the same bytes the first one counts, and
         a worker may meet another one first.
         """
+        known = self.columns()
+        given = any(known[c].stage is None for c in self.rules.rule_columns())
         others = self.rules.quantile_bounds() or self.rules.source_columns()
-        return self.choice.narrows or bool(others)
+        return self.choice.narrows or given or bool(others)
 
     def after_choice(self, stage: str) -> bool:
         """True for a stage that only sees the clips which stay after the choice."""

@@ -154,6 +154,10 @@ class _Job:
         finish_removing(self.catalog, quiet=self.quiet)
         self.report.interrupted = clear_markers(self.storage)
         self.report.recovered_parts = self._committer.recover()
+        # Before anything changes: a run that is cut short from here on is seen to be.
+        self.catalog.start_run(
+            self.run_id, "curate", self.config.model_dump(mode="json"), self.plan
+        )
         rows = self._with_state(rows)
         for start in range(0, len(rows), SOURCE_BATCH):
             batch = as_table(rows[start : start + SOURCE_BATCH])
@@ -161,9 +165,6 @@ class _Job:
         self.report.fingerprints = self.plan.fingerprints()
         sweep_segments(self.storage, self.report.fingerprints.values(), None)
         self.report.fallbacks = [text for s in self.plan.stages for text in s.fallbacks()]
-        self.catalog.start_run(
-            self.run_id, "curate", self.config.model_dump(mode="json"), self.plan
-        )
         apply_defaults(self.catalog, self.config.rights)
         self._judge()
 
@@ -214,6 +215,7 @@ class _Job:
                 break
             seen.add(state)
             self._waves = self._waves.anew()
+            self.catalog.index()
             self._run(units, cluster)
             self._judge()
 

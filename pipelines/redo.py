@@ -119,12 +119,29 @@ def reshard(
     with Lease(storage, run_id):
         finish_forgetting(catalog)
         finish_removing(catalog)
+        _check_finished(catalog, out)
         views = Views(catalog)
         _check_captioned(views, out)
         if config.run.caption_gate == "fail":
             run_gate(views).raise_if_failed(storage.url)
         return write_shards(
             storage, lambda: kept_samples(catalog, config.shard), config.shard, on_sample
+        )
+
+
+def _check_finished(catalog: Catalog, out: str) -> None:
+    """Refuse to ship what a run that was cut short brought and nobody judged.
+
+    Raises:
+        CatalogError: The latest run did not come to its end.
+    """
+    run = catalog.last_run()
+    mine = f"event = 'finished' AND run_id = '{run['run_id']}'" if run else "false"
+    if not catalog.dataset("runs").count_rows(mine):
+        raise CatalogError(
+            "the latest run was cut short, so not all is judged",
+            where=out,
+            mend=f"clipmill judge {out}, or clipmill curate --out {out}",
         )
 
 

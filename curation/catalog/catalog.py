@@ -231,6 +231,13 @@ class Catalog:
                 older_than=timedelta(hours=1), error_if_tagged_old_versions=False
             )
 
+    def index(self) -> None:
+        """B-trees for the rows of one video, before a phase whose workers look them up."""
+        for table in self.tables():
+            dataset = self.dataset(table)
+            if table != "runs" and dataset.count_rows() >= INDEX_FROM_ROWS:
+                self._index(dataset)
+
     def _index(self, dataset: lance.LanceDataset) -> None:
         if "video_id" not in dataset.schema.names:
             return

@@ -34,11 +34,13 @@ class Comparing:
         on_progress: Called with what is compared, how many clips are done, and of how many.
         mapper: Does pieces of the work: ``map``, or ``ray_map.RayMap``.
         scratch: A local folder that all its workers see; None: the system's temporary folder.
+        keep: Edges that are not asked for stay in their table.
     """
 
     on_progress: Callable[[str, int, int], None] = _silent
     mapper: Mapper = map
     scratch: Path | None = None
+    keep: bool = False
 
 
 class Chooser:
@@ -119,6 +121,7 @@ class Chooser:
             on_progress=how.on_progress,
             mapper=how.mapper,
             scratch=how.scratch,
+            keep=how.keep,
         )
         self.edges = edges.as_dict()
         passed = self._views.query("SELECT clip_id FROM passing").column("clip_id")

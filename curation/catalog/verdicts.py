@@ -11,7 +11,7 @@ both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from curation.catalog.views import Views
 from curation.judging.choice import Choice
 from curation.judging.quantiles import resolve
 from curation.plan import Plan
-from curation.schema import THRESHOLDS, VERDICTS
+from curation.schema import DUPLICATES, THRESHOLDS, VERDICTS
 
 JUDGED = "judged"
 """Verdicts by the rules alone, in the session."""
@@ -57,6 +57,7 @@ def judge_catalog(catalog: Catalog, plan: Plan, comparing: Comparing = SERIAL) -
         # The view reads the old verdicts, which the replacement only drops once it is complete.
         catalog.replace("verdicts", pa.RecordBatchReader.from_batches(VERDICTS, rows))
         _replace_small(catalog, "thresholds", thresholds)
+        _replace_small(catalog, "duplicates", DUPLICATES.empty_table())
         return made
     made, chooser = _choose(catalog, views, plan, comparing)
     rows = _counted(views.reader(f"SELECT {', '.join(VERDICTS.names)} FROM {FINAL}"), made)
@@ -73,8 +74,9 @@ def preview(catalog: Catalog, plan: Plan, comparing: Comparing = SERIAL) -> tupl
     Edges that are missing are found and kept, as they are when judging in earnest. The caller holds
     the lease.
     """
-    views = Views(catalog)
-    made, _ = _choose(catalog, views, plan, comparing)
+    defaults = {str(name): value for name, value in plan.rules.rights.defaults.items()}
+    views = Views(catalog, defaults=defaults)
+    made, _ = _choose(catalog, views, plan, replace(comparing, keep=True))
     return views, made
 
 

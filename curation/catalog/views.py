@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import duckdb
@@ -47,7 +47,7 @@ WITH finished AS (
     FROM raw_done GROUP BY ALL
 )
 SELECT DISTINCT ON (e.source_id, e.video_id, e.clip_id, e.stage) e.*
-FROM raw_errors e
+FROM (SELECT * FROM raw_errors ANTI JOIN made_later USING (stage, clip_id)) e
 LEFT JOIN stage_prints p ON p.stage = e.stage
 LEFT JOIN live_videos l ON l.video_id = e.video_id
 LEFT JOIN finished f
@@ -120,9 +120,18 @@ class Views:
     Args:
         catalog: The catalog to look at.
         lock: Refuse external access and settings; the default.
+        defaults: What sources without a licence or a source are presumed to have, instead of what
+            stands in the catalog; None: what stands there.
     """
 
-    def __init__(self, catalog: Catalog, *, lock: bool = True) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        lock: bool = True,
+        defaults: Mapping[str, str] | None = None,
+    ) -> None:
+        self._defaults = defaults
         self._catalog, self._plan = catalog, catalog.current()
         memory = psutil.virtual_memory().total
         self._scratch = tempfile.TemporaryDirectory(prefix="clipmill-sql-")
@@ -135,6 +144,7 @@ class Views:
                 "temp_directory": self._scratch.name,
             },
         )
+        self._some_errors = catalog.has("errors") and catalog.dataset("errors").count_rows() > 0
         for table in catalog.tables():
             self._con.register(f"raw_{table}", catalog.dataset(table))
         self._create()
@@ -181,7 +191,7 @@ class Views:
         if self._plan.stages:
             rows = list(self._plan.stages.items())
             con.executemany("INSERT INTO stage_prints VALUES (?, ?)", rows)
-        con.execute(KNOWN_SOURCES)
+        con.execute(self._known_sources())
         con.execute(REMOVED_VIDEOS if self._catalog.has("tombstones") else NONE_REMOVED)
         # What a source held before it was replaced is no longer part of the dataset.
         con.execute(
@@ -202,6 +212,7 @@ class Views:
             "AND p.fingerprint = d.fingerprint WHERE once) SEMI JOIN live_videos USING (video_id) "
             f"GROUP BY video_id HAVING count(*) >= {len(self._plan.video_stages)}"
         )
+        con.execute(self._made_later(current))
         con.execute(ERRORS_VIEW)
         con.execute(SOURCES_VIEW)
         verdicts = self._plan.tables.get("verdicts", "")
@@ -227,6 +238,36 @@ class Views:
                 # One name for them, whichever the model of the latest run.
                 con.execute(f'CREATE VIEW embeddings AS SELECT * FROM "current_{table}"')
         self._create_joins(stored)
+
+    def _known_sources(self) -> str:
+        """The view of sources, with other defaults of their rights where they are asked for."""
+        if self._defaults is None:
+            return KNOWN_SOURCES
+        columns = self._catalog.dataset("sources").schema.names
+        if not {"license_origin", "source_origin"} <= set(columns):
+            return KNOWN_SOURCES
+        parts = []
+        for name in ("license", "source"):
+            value = self._defaults.get(name)
+            presumed = "CAST(NULL AS VARCHAR)"
+            if value is not None:
+                presumed = "'" + value.replace("'", "''") + "'"
+            parts.append(
+                f"CASE WHEN s.{name} IS NULL OR s.{name}_origin = 'default' THEN {presumed} "
+                f"ELSE s.{name} END AS {name}"
+            )
+        return KNOWN_SOURCES.replace("SELECT s.*,", f"SELECT s.* REPLACE ({', '.join(parts)}),")
+
+    def _made_later(self, current: list[str]) -> str:
+        """The view of clips of which a stage made its row in a later try than its error."""
+        where = "clip_id IN (SELECT clip_id FROM raw_errors WHERE retryable)"
+        pieces = [
+            f"SELECT '{stage}' AS stage, clip_id FROM \"current_{table}\" WHERE {where}"
+            for stage, table in self._plan.clip_stages.items()
+            if table in current and self._some_errors
+        ]
+        none = "SELECT NULL::VARCHAR AS stage, NULL::VARCHAR AS clip_id WHERE false"
+        return f"CREATE VIEW made_later AS {' UNION ALL '.join(pieces) or none}"
 
     def _create_joins(self, stored: dict[str, pa.Schema]) -> None:
         """The views ``videos`` and ``clips``, of the tables of the latest run."""
@@ -327,7 +368,7 @@ class Views:
         ``before_verdict`` is false when only a stage behind the judge is concerned: such an error
         matters to kept clips alone.
         """
-        if not self._catalog.dataset("errors").count_rows():
+        if not self._some_errors:
             # No join over all clips to learn that none of them is concerned.
             empty = "NULL::VARCHAR AS clip_id, NULL::VARCHAR[] AS codes, true AS before_verdict"
             return f"CREATE VIEW broken_clips AS SELECT {empty} WHERE false"

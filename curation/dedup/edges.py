@@ -28,6 +28,8 @@ from curation.storage import Storage
 
 RECORD = "dedup.json"
 CROWDS = "dedup"
+FACTS = ("level", "reference", "fingerprint", "num_edges", "num_crowded")
+"""What the record knows of a set."""
 Progress = Callable[[str, int, int], None]
 """Called with the name of a set, the number of clips compared, and the number of all."""
 
@@ -79,6 +81,7 @@ def bring_edges(
     on_progress: Progress = lambda name, done, total: None,
     mapper: Mapper = map,
     scratch: Path | None = None,
+    keep: bool = False,
 ) -> EdgeReport:
     """Bring the table of edges to the settings and to the rows there are; find what is missing.
 
@@ -91,6 +94,7 @@ def bring_edges(
         on_progress: See ``Progress``.
         mapper: What does the comparing: ``map``, or ``ray_map.RayMap``.
         scratch: A local folder that all its workers see; None: the system's temporary folder.
+        keep: Sets that are not asked for stay: for a look ahead.
 
     Raises:
         CatalogError: A held-out root is no dataset, or there are no embeddings to compare.
@@ -116,10 +120,16 @@ def bring_edges(
             mine = known[found["fingerprint"]]
             mine.num_edges, mine.num_crowded = found["num_edges"], found["num_crowded"]
     missing = [s for s in sets if s.fingerprint not in {f["fingerprint"] for f in stored}]
-    if missing or len(stored) > len(sets):
-        rows = _rows(catalog, [s for s in sets if s not in missing], missing, sources)
+    others = [
+        EdgeSet(*(found[name] for name in FACTS))
+        for found in stored
+        if keep and found["fingerprint"] not in known
+    ]
+    if missing or len(stored) > len(sets) + len(others):
+        stay = [*others, *(s for s in sets if s not in missing)]
+        rows = _rows(catalog, stay, missing, sources)
         catalog.replace("edges", pa.RecordBatchReader.from_batches(EDGES, rows))
-        _write_record(catalog.storage, sets)
+        _write_record(catalog.storage, [*others, *sets])
     return EdgeReport(tuple(sets))
 
 
@@ -223,8 +233,7 @@ def _stored(catalog: Catalog) -> list[dict[str, Any]]:
 
 
 def _write_record(storage: Storage, sets: list[EdgeSet]) -> None:
-    facts = ("level", "reference", "fingerprint", "num_edges", "num_crowded")
-    storage.write_json(RECORD, {"sets": [{f: getattr(s, f) for f in facts} for s in sets]})
+    storage.write_json(RECORD, {"sets": [{f: getattr(s, f) for f in FACTS} for s in sets]})
     current = {crowd_file(s.fingerprint) for s in sets}
     for name in storage.list(CROWDS, suffix=".arrow"):
         if name not in current:

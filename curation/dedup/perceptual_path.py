@@ -67,14 +67,9 @@ def sampling(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Weights float32 [m, SIDE_PX], and bool [m]: the position lies on the print.
     """
-    at = (positions + 1) * SIDE_PX / 2 - 0.5
-    first = np.clip(np.floor(at).astype(int), 0, SIDE_PX - 2)
-    share = np.clip(at - first, 0, 1)
-    weights = np.zeros((len(positions), SIDE_PX), np.float32)
-    rows = np.arange(len(positions))
-    weights[rows, first] = 1 - share
-    weights[rows, first + 1] = share
-    return weights, np.abs(positions) <= 1 + 1e-6
+    at = np.minimum(np.maximum((positions + 1) * SIDE_PX / 2 - 0.5, 0), SIDE_PX - 1)
+    weights = np.maximum(1 - np.abs(at[:, None] - np.arange(SIDE_PX)), 0)
+    return weights.astype(np.float32), np.abs(positions) <= 1 + 1e-6
 
 
 HALF = np.kron(np.eye(SIDE_PX // 2), [0.5, 0.5]).astype(np.float32)
@@ -132,8 +127,23 @@ class Paths:
             rates.append(np.full(len(found), speed))
         self.offset_s, self.speed = np.concatenate(offsets), np.concatenate(rates)
         at_s = self.offset_s[:, None] + self.speed[:, None] * a.time_s
-        self._inside = covered(b, at_s).astype(np.float32)
-        self._first, self._second, self._share = between(b.time_s, at_s)
+        inside = covered(b, at_s).astype(np.float32)
+        first, second, share = between(b.time_s, at_s)
+        before, after = (1 - share) * inside, share * inside
+        self._inside, self._num_inside = inside, inside.sum(axis=1)
+        self._before, self._after = before, after
+        num = len(b.time_s)
+        rows = np.arange(len(a.time_s)) * num
+        self._at_first, self._at_second = rows + first, rows + second
+        # How often each print of the second clip counts on a path, alone and with the next one.
+        paths = num * np.arange(len(at_s))[:, None]
+
+        def tally(place: np.ndarray, weight: np.ndarray) -> np.ndarray:
+            found = np.bincount((paths + place).ravel(), weight.ravel(), num * len(at_s))
+            return found.reshape(len(at_s), num).astype(np.float32)
+
+        self._alone = tally(first, before * (1 - share)) + tally(second, after * share)
+        self._beside = tally(first, 2 * before * share)
 
     def score(self, pictures: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Agreement along each path, -1 to 1.
@@ -148,19 +158,19 @@ class Paths:
         change, power = self._along(shown - shown.mean(axis=0), other - other.mean(axis=0))
         weight = power / (power + ACTIVE**2 * pictures.shape[1])
         score = picture * (1 - weight / 2) + change * weight / 2
-        return np.where(self._inside.sum(axis=1) >= 2, score, -1.0)
+        return np.where(self._num_inside >= 2, score, -1.0)
 
     def _along(self, shown: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Correlation along the paths, and power per print."""
-        cross, own = shown @ other.T, other @ other.T
-        size = (shown**2).sum(axis=1)
-        i, j, k = np.arange(len(shown)), self._first, self._second
-        f, inside = self._share, self._inside
-        dot = (1 - f) * cross[i, j] + f * cross[i, k]
-        square = (1 - f) ** 2 * own[j, j] + f**2 * own[k, k] + 2 * f * (1 - f) * own[j, k]
-        left, right = inside @ size, (square * inside).sum(axis=1)
-        both = np.sqrt((left + FLOOR) * (right + FLOOR))
-        return (dot * inside).sum(axis=1) / both, both / np.maximum(inside.sum(axis=1), 1)
+        cross = (shown @ other.T).ravel()
+        following = np.concatenate([other[1:], other[-1:]])
+        dot = np.einsum("pi,pi->p", self._before, cross[self._at_first])
+        dot += np.einsum("pi,pi->p", self._after, cross[self._at_second])
+        left = self._inside @ (shown**2).sum(axis=1)
+        right = self._alone @ (other**2).sum(axis=1)
+        right += self._beside @ (other * following).sum(axis=1)
+        both = np.sqrt((left + FLOOR) * (np.maximum(right, 0) + FLOOR))
+        return dot / both, both / np.maximum(self._num_inside, 1)
 
 
 def guesses(

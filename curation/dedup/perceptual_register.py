@@ -35,6 +35,12 @@ MAX_COVERED = 0.15
 COVERED, COVERED_STEADY = 4.0, 1.5
 """A label is wrong all the time: the mean error is above so many luma levels, and above so many
 times its deviation. What passes by is wrong for a while, and is not to be overlooked."""
+ROUNDING = 1 / 24
+"""Half the power of rounding to whole luma levels (all of it would merge more than it finds). It
+agrees with nothing, and hides the change of a scene in which hardly anything moves: it is taken off
+before that is compared."""
+HOPELESS_AFTER, HOPELESS = 3, 0.4
+"""Pictures that correlate less than this after so many steps are given up."""
 DETAIL = 4.0
 """Luma levels of deviation below which a picture is too flat to agree with anything."""
 
@@ -46,7 +52,7 @@ class Fit:
     Attributes:
         picture: Correlation of the pictures, mean over time, -1 to 1.
         change: Correlation of what changes (each picture less the clip's mean picture) over the
-            whole time, -1 to 1.
+            whole time, -1 to 1; without what rounding takes from it.
         activity: How much changes in the clip that changes more, over its whole time: root mean
             square, luma levels of 255.
         evidence: Power of the change where both are seen over that of the whole clip.
@@ -56,7 +62,8 @@ class Fit:
         overlap_s: Time of the first clip that is seen in both.
         overlap_share: Of the shorter clip.
         num_prints: Prints compared.
-        window: Width, height, x and y of the first picture on the second (-1 to 1).
+        window: Width, height, x and y of the first picture on the second (-1 to 1); of both the
+            part that was compared, which may lie between dark sides.
     """
 
     picture: float
@@ -111,15 +118,28 @@ class Register:
         at = np.array(
             [guess.window, guess.window, 0.0, 0.0, guess.offset_s, guess.speed], np.float64
         )
-        source = self._b.pictures[:, :, ::-1] if guess.mirrored else self._b.pictures
-        for _ in range(STEPS):
-            step = self._step(source, at)
-            if step is None:
+        source = self._source(guess)
+        for num in range(STEPS):
+            found = self._step(source, at)
+            if found is None:
+                return None
+            step, alike = found
+            if num == HOPELESS_AFTER and alike < HOPELESS:
                 return None
             at = self._allowed(at + step)
             if (np.abs(step) < 1e-3).all():
                 break
         return self._verdict(source, at, guess.mirrored)
+
+    def unrefined(self, guess: Guess) -> Fit | None:
+        """How well a guess fits as it is."""
+        at = np.array([guess.window, guess.window, 0, 0, guess.offset_s, guess.speed], np.float64)
+        return self._verdict(self._source(guess), at, guess.mirrored)
+
+    def _source(self, guess: Guess) -> np.ndarray:
+        if not guess.mirrored:
+            return self._b.pictures
+        return np.ascontiguousarray(self._b.pictures[:, :, ::-1])
 
     def _allowed(self, at: np.ndarray) -> np.ndarray:
         """The nearest parameters that a copy can have."""
@@ -144,40 +164,42 @@ class Register:
         error = shown - gain * other
         return _Laid(shown, other, valid, gain, error, np.sqrt((error**2).mean(axis=0)))
 
-    def _step(self, source: np.ndarray, at: np.ndarray) -> np.ndarray | None:
-        """One Gauss-Newton step."""
+    def _step(self, source: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """One Gauss-Newton step, and the correlation of the pictures before it."""
         inside, wanted = self._times(at)
         if len(wanted) < 2:
             return None
         before, after, share = between(self._b.time_s, wanted)
         gap_s = self._b.time_s[after] - self._b.time_s[before]
-        mix = share[:, None, None]
-        moment = (1 - mix) * source[before] + mix * source[after]
-        per_s = 1 / np.where(gap_s > 0, gap_s, np.inf).astype(np.float32)[:, None, None]
-        moving = (source[after] - source[before]) * per_s
+        first, change = source[before], source[after] - source[before]
         rows, row_valid = sampling(at[1] * CENTRES + at[3])
         columns, column_valid = sampling(at[0] * CENTRES + at[2])
-        valid = np.outer(row_valid, column_valid).astype(np.float32)
-        if valid.mean() < MIN_VALID:
+        if row_valid.mean() * column_valid.mean() < MIN_VALID:
             return None
-        laid = self._lay(self._a.pictures[inside], rows @ moment @ columns.T, valid)
-        scale = float(np.median(laid.wrong[valid > 0])) * 3 + 2 * NOISE
-        weight = valid / (1 + (laid.wrong / scale) ** 2) ** 2
-        across, down = CENTRES.astype(np.float32)[None, None], CENTRES.astype(np.float32)[:, None]
-        along_x = rows @ moment @ (columns @ SLOPE).T
-        along_y = (rows @ SLOPE) @ moment @ columns.T
-        along_t = rows @ moving @ columns.T
-        when = self._a.time_s[inside].astype(np.float32)[:, None, None]
-        slopes = np.stack(
-            [along_x * across, along_y * down, along_x, along_y, along_t, along_t * when]
-        )
-        slopes *= laid.gain
-        slopes -= (slopes * valid).sum((2, 3), keepdims=True) / valid.sum()
+        # Only where the first picture lies on the second.
+        rows, columns = rows[row_valid], columns[column_valid]
+        lines = rows @ (first + share[:, None, None] * change)
+        shown = self._a.pictures[inside][:, row_valid][:, :, column_valid]
+        laid = self._lay(shown, lines @ columns.T, np.ones(shown.shape[1:], np.float32))
+        scale = float(np.median(laid.wrong)) * 3 + 2 * NOISE
+        root = 1 / (1 + (laid.wrong / scale) ** 2)  # of the weight
+        per_s = 1 / np.where(gap_s > 0, gap_s, np.inf).astype(np.float32)[:, None, None]
+        slopes = np.empty((6, *shown.shape), np.float32)
+        slopes[2] = lines @ (columns @ SLOPE).T
+        slopes[3] = (rows @ SLOPE) @ (first + share[:, None, None] * change) @ columns.T
+        slopes[4] = rows @ change @ columns.T * per_s
+        slopes[0] = slopes[2] * CENTRES[column_valid].astype(np.float32)
+        slopes[1] = slopes[3] * CENTRES[row_valid].astype(np.float32)[:, None]
+        slopes[5] = slopes[4] * self._a.time_s[inside].astype(np.float32)[:, None, None]
+        slopes -= slopes.mean((2, 3), keepdims=True)
+        slopes *= root * laid.gain
         flat = slopes.reshape(6, -1)
-        weighted = (slopes * weight).reshape(6, -1)
-        normal = (weighted @ flat.T).astype(np.float64) + np.diag(STIFF * len(wanted))
-        wanted_step = np.linalg.solve(normal, (weighted @ laid.error.ravel()).astype(np.float64))
-        return np.clip(wanted_step, -MAX_STEP, MAX_STEP)
+        normal = (flat @ flat.T).astype(np.float64) + np.diag(STIFF * len(wanted))
+        pull = (flat @ (laid.error * root).ravel()).astype(np.float64)
+        wanted_step = np.linalg.solve(normal, pull)
+        power = float((laid.shown**2).sum()) * float((laid.other**2).sum())
+        alike = float((laid.shown * laid.other).sum()) / np.sqrt(power + 1e-6)
+        return np.clip(wanted_step, -MAX_STEP, MAX_STEP), float(alike)
 
     def _verdict(self, source: np.ndarray, at: np.ndarray, mirrored: bool) -> Fit | None:
         inside, wanted = self._times(at)
@@ -198,13 +220,19 @@ class Register:
         picture = _correlations(laid.shown, laid.other, kept.sum())
         shown, other = laid.shown - laid.shown.mean(axis=0), laid.other - laid.other.mean(axis=0)
         left, right = float((shown**2).sum()), float((other**2).sum())
-        count = kept.sum() * len(wanted)
+        count = float(kept.sum()) * len(wanted)
+        # The second clip's pictures are interpolated, which halves its rounding.
+        agreeing = float((shown * other).sum())
+        true = [
+            max(power - noise * count, power * 2 / 3)
+            for power, noise in ((left, ROUNDING), (right, ROUNDING / 2))
+        ]
         overlap_s = self._overlap_s(at)
         whole = max(_power(self._a), _power(self._b) * laid.gain**2)
         shares = (overlap_s / self._a.length_s, overlap_s * at[5] / self._b.length_s)
         return Fit(
             picture=float(picture.mean()),
-            change=float((shown * other).sum() / np.sqrt(left * right + 1e-6)),
+            change=min(1.0, agreeing / float(np.sqrt(true[0] * true[1] + 1e-6))),
             activity=float(np.sqrt(whole)),
             evidence=float(max(left, right * laid.gain**2) / count / max(whole, 1e-6)),
             offset_s=float(at[4]),

@@ -185,24 +185,32 @@ def votes(
     total: dict[int, float] = {}
     if not len(queries[0]) or not index.found.ntotal:
         return []
-    for rows in queries:
-        best = _best(rows, index, min_cosine, skip)
-        for clip, vote in best.items():
-            total[clip] = max(total.get(clip, 0.0), vote)
+    cosine, entry = index.found.search(np.concatenate(queries), NEIGHBOURS)
+    clip = np.where(entry >= 0, index.owner[entry], -1)
+    good = (cosine >= min_cosine) & (clip >= 0) & (clip != (-2 if skip is None else skip))
+    ends = np.cumsum([len(rows) for rows in queries])
+    for end, rows in zip(ends.tolist(), queries, strict=True):
+        some = slice(end - len(rows), end)
+        for found, vote in _best(cosine[some], clip[some], good[some]).items():
+            total[found] = max(total.get(found, 0.0), vote)
     return sorted(total.items(), key=lambda item: (-round(item[1], 4), item[0]))
 
 
-def _best(rows: np.ndarray, index: Index, min_cosine: float, skip: int | None) -> dict[int, float]:
-    """Votes of the prints of one version of a clip."""
-    cosine, entry = index.found.search(np.ascontiguousarray(rows), NEIGHBOURS)
-    clip = np.where(entry >= 0, index.owner[entry], -1)
-    good = (cosine >= min_cosine) & (clip >= 0) & (clip != (-2 if skip is None else skip))
-    which = np.repeat(np.arange(len(rows)), cosine.shape[1]).reshape(cosine.shape)[good]
-    keys, values = clip[good].astype(np.int64) * len(rows) + which, cosine[good]
+def _best(cosine: np.ndarray, clip: np.ndarray, good: np.ndarray) -> dict[int, float]:
+    """Votes of the prints of one version of a clip.
+
+    Args:
+        cosine: float32 [n, NEIGHBOURS], with what was found for each print.
+        clip: int [n, NEIGHBOURS], whose it is.
+        good: bool [n, NEIGHBOURS], whether it counts.
+    """
+    rows = len(cosine)
+    which = np.broadcast_to(np.arange(rows)[:, None], cosine.shape)[good]
+    keys, values = clip[good].astype(np.int64) * rows + which, cosine[good]
     order = np.lexsort((-values, keys))
     keys, values = keys[order], values[order]
     first = np.concatenate([[True], keys[1:] != keys[:-1]]) if len(keys) else np.empty(0, bool)
     found: dict[int, float] = {}
     for key, value in zip(keys[first].tolist(), values[first].tolist(), strict=True):
-        found[key // len(rows)] = found.get(key // len(rows), 0.0) + value
+        found[key // rows] = found.get(key // rows, 0.0) + value
     return found

@@ -164,7 +164,7 @@ def pictures_left(dataset: lance.LanceDataset, gone: Gone) -> int:
     names, count = picture_columns(dataset.schema), 0
     for where in rows_with_pictures(dataset.schema, gone):
         scanner = dataset.scanner(
-            columns=["video_id", "frame_pts", *names],
+            columns=["video_id", "frame_pts", "frame_time_s", *names],
             filter=where,
             batch_size=16,
             late_materialization=False,
@@ -177,8 +177,10 @@ def pictures_left(dataset: lance.LanceDataset, gone: Gone) -> int:
 
 
 def _has_picture(row: Mapping[str, Any], names: list[str], gone: Gone) -> bool:
-    spans = gone.spans[row["video_id"]]
-    inside = [any(s.start_pts <= p < s.end_pts for s in spans) for p in row["frame_pts"]]
+    spans = tuple(gone.spans[row["video_id"]])
+    hidden = Hidden(video_id=row["video_id"], whole=False, spans=spans, clip_ids=frozenset())
+    inside = hidden.covers(np.array(row["frame_pts"], np.int64))
+    inside |= hidden.shows(np.array(row["frame_time_s"], np.float64))
     lists = (row[name] for name in names if row[name] is not None)
     return any(p is not None and i for found in lists for p, i in zip(found, inside, strict=True))
 

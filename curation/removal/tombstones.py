@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
+from curation.signals.flow import EPSILON_S as GRID_EPSILON_S
+from curation.signals.prints import STEP_S
 
 TABLE = "tombstones"
 VIDEO, CLIP = "video", "clip"
@@ -69,6 +71,21 @@ class Hidden:
         gone = np.full(len(pts), self.whole)
         for span in self.spans:
             gone |= (pts >= span.start_pts) & (pts < span.end_pts)
+        return gone
+
+    def shows(self, times_s: np.ndarray) -> np.ndarray:
+        """For each frame whether its print shows what is gone: bool [n].
+
+        A print is of the quarter second before its frame, so the first frame after the span has
+        one of what is gone.
+
+        Args:
+            times_s: float64 [n], seconds from the video's first frame.
+        """
+        point = np.floor((times_s + GRID_EPSILON_S) / STEP_S) * STEP_S
+        gone = np.full(len(times_s), self.whole)
+        for span in self.spans:
+            gone |= (point > span.start_s + EPSILON_S) & (point - STEP_S < span.end_s - EPSILON_S)
         return gone
 
 
@@ -156,10 +173,11 @@ def without_pictures(rows: pa.Table, hidden: Hidden) -> pa.Table:
     """Rows of per-frame lists with null in place of every picture of a gone frame."""
     for name in picture_columns(rows.schema):
         made = []
-        for row in rows.select(["frame_pts", name]).to_pylist():
+        for row in rows.select(["frame_pts", "frame_time_s", name]).to_pylist():
             pictures = row[name]
             if pictures is not None:
                 gone = hidden.covers(np.array(row["frame_pts"], np.int64))
+                gone |= hidden.shows(np.array(row["frame_time_s"], np.float64))
                 pictures = [None if g else p for g, p in zip(gone, pictures, strict=True)]
             made.append(pictures)
         at = rows.column_names.index(name)

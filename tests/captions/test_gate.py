@@ -178,7 +178,8 @@ def catalog_with(
     add("caption_vectors", VECTORS, {"text_vector": texts.tolist(), "clip_vector": clips.tolist()})
     verdicts = catalog.dataset("verdicts").schema
     judged = {"clip_id": ids, "video_id": videos, "verdict": ["kept"] * len(ids)}
-    judged |= {"reasons": [[]] * len(ids), "fingerprint": [prints["verdicts"]] * len(ids)}
+    judged |= {"reasons": [[]] * len(ids), "margins": [[]] * len(ids)}
+    judged |= {"split": [None] * len(ids), "fingerprint": [prints["verdicts"]] * len(ids)}
     catalog.replace("verdicts", pa.table(judged, schema=verdicts))
     return catalog
 

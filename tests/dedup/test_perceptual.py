@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curation.dedup import perceptual_match, perceptual_register
 from curation.dedup.perceptual_match import Limits, compare
 from curation.dedup.perceptual_path import Film, between, covered
 from curation.dedup.perceptual_register import Fit
@@ -87,6 +88,28 @@ def test_an_empty_room_is_no_proof_when_people_pass_before_or_after() -> None:
     room = Scene(seed=2, things=((0.5, 0.3, 0.0),))  # gone after two seconds
     found = compare(room.film(0.0, 5.0, noise=0.4), room.film(3.0, 8.0, noise=0.4), LIMITS)
     assert found is None or found[0] < 0.6
+
+
+def test_a_flash_before_the_other_begins_does_not_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (HALL.film(start_s, 5.0, gain=0.3) for start_s in (0.5, 0.0))
+    b.pictures[:2, :, ::2] = 255
+    assert both(a, b)[0] >= SAME
+    monkeypatch.setattr(perceptual_match, "ENOUGH", np.inf)
+    assert both(a, b)[0] < 0.6, "the flash has to be far stronger than all else"
+
+
+def test_rounding_does_not_hide_the_little_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    still, mover = Scene(seed=5).film(0, 4), np.zeros((16, 24, 24), np.float32)
+    for n in range(16):
+        mover[n, 8:12, n : n + 4] = 3
+    drift = np.linspace(0, 5, 16)[:, None, None]  # another rounding of every picture
+    films = [
+        Film(np.round((still.pictures - mover + drift) * gain), still.time_s, still.length_s)
+        for gain in (0.973, 0.911)
+    ]
+    change = both(*films)[1].change
+    monkeypatch.setattr(perceptual_register, "ROUNDING", 0.0)
+    assert change > both(*films)[1].change + 0.02
 
 
 def test_a_camera_that_moves_on_is_no_crop() -> None:

@@ -52,7 +52,8 @@ def test_model_scorers_are_off_until_named() -> None:
     named = load_config("laptop", ["text={}", "faces.min_confidence=0.8", "faces.if_missing=skip"])
     assert [stage.name for stage in named.plan().stages][6:8] == ["faces", "text"]
     off = load_config("full", ["text=null"]).plan().stages
-    assert [s.name for s in off][6:10] == ["audio", "faces", "embed", "safety"]
+    assert [s.name for s in off][6:8] == ["packets", "prints"]
+    assert [s.name for s in off][8:12] == ["audio", "faces", "embed", "safety"]
 
 
 def test_a_users_stage_that_cannot_be_loaded() -> None:

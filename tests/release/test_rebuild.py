@@ -89,7 +89,7 @@ def test_killed_anywhere_it_is_the_old_or_becomes_the_new(released: Path, step: 
         real(self, old, new)
 
     real = Storage.rename
-    target = "pipelines.release.rebuild.describe" if step == "describe" else ""
+    target = "pipelines.release.rebuilding.describe" if step == "describe" else ""
     patch: Any = (
         mock.patch(target, side_effect=Killed)
         if target
