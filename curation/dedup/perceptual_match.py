@@ -30,6 +30,9 @@ EVIDENCE = 0.15
 counts: an empty room is no proof when people walk through it before and after."""
 ENOUGH = 4.0
 """Change in luma levels that is proof enough, whatever happens before and after."""
+SAME_SPEED = 0.03
+"""How exact a speed is. From twice this on, what is missing from full agreement counts double:
+two people who walk the same way agree well once one walk is stretched to the other."""
 SPEED_STEPS = 5
 SPEED_SLACK = 1.02
 OVERLAP_SLACK, OFFSET_SLACK_S = 0.95, STEP_S
@@ -64,7 +67,9 @@ def similarity(fit: Fit) -> float:
     moving = min(fit.picture, fit.change * proof)
     still = 1 - STRICTNESS * (1 - fit.picture)
     weight = fit.activity**2 / (fit.activity**2 + STILL**2)
-    return float(np.clip(weight * moving + (1 - weight) * still, 0, 1))
+    agreed = weight * moving + (1 - weight) * still
+    stretched = np.clip((abs(np.log(fit.speed)) - SAME_SPEED) / SAME_SPEED, 0, 1)
+    return float(np.clip(1 - (1 - agreed) * (1 + stretched), 0, 1))
 
 
 def compare(a: Film, b: Film, limits: Limits) -> tuple[float, Fit] | None:

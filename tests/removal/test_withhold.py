@@ -11,7 +11,7 @@ import pytest
 from curation.removal.timeline import removed_spans
 from curation.removal.tombstones import GoneSpan, Hidden
 from curation.removal.withhold import withhold
-from curation.schema import FLOAT64, INT64, LONGS, STRING, schema
+from curation.schema import DOUBLES, FLOAT64, INT64, LONGS, STRING, schema
 from curation.stage import Failure, Output
 
 CLIPS = schema(
@@ -85,8 +85,20 @@ def test_pictures_go_and_numbers_stay() -> None:
         {"sample_pts": [0, 199, 200, 399, 400], "jpeg": [b"1", b"2", b"3", b"4", b"5"]}
     )
     segments = pa.Table.from_pylist(
-        [{"frame_pts": [190, 200, 399, 400], "frame_print": [b"a", b"b", None, b"d"]}],
-        schema=pa.schema([("frame_pts", LONGS), ("frame_print", pa.list_(pa.binary()))]),
+        [
+            {
+                "frame_pts": [190, 200, 399, 400, 450],
+                "frame_time_s": [1.9, 2.0, 3.99, 4.0, 4.5],
+                "frame_print": [b"a", b"b", None, b"of what is gone", b"e"],
+            }
+        ],
+        schema=pa.schema(
+            [
+                ("frame_pts", LONGS),
+                ("frame_time_s", DOUBLES),
+                ("frame_print", pa.list_(pa.binary())),
+            ]
+        ),
     )
     scores = pa.table({"clip_id": ["a", "gone"], "sharpness": [0.1, 0.2]})
     failure = Failure(clip_id="a", code="decode_failed", message="m")
@@ -95,9 +107,10 @@ def test_pictures_go_and_numbers_stay() -> None:
     assert found[-1] is failure
     tables = tables_of(found)
     assert tables["frames"].column("jpeg").to_pylist() == [b"1", b"2", b"5"]
-    assert tables["segments"].to_pylist() == [
-        {"frame_pts": [190, 200, 399, 400], "frame_print": [b"a", None, None, b"d"]}
-    ]
+    segments = tables["segments"].to_pylist()[0]
+    assert segments["frame_pts"] == [190, 200, 399, 400, 450]
+    # A print shows the quarter second before its frame.
+    assert segments["frame_print"] == [b"a", None, None, None, b"e"]
     assert tables["scores"].column("clip_id").to_pylist() == ["a"]
 
 
