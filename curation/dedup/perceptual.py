@@ -56,7 +56,7 @@ class Perceptual(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_similarity: float = Field(default=0.78, gt=0, le=1)
+    min_similarity: float = Field(default=0.8, gt=0, le=1)
     floor: float = Field(default=0.6, gt=0, le=1)
     min_overlap: float = Field(default=0.5, gt=0, le=1)
     max_offset_s: float | None = Field(default=None, ge=0)
