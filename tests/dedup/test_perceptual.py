@@ -103,13 +103,13 @@ def test_rounding_does_not_hide_the_little_that_moves(monkeypatch: pytest.Monkey
     for n in range(16):
         mover[n, 8:12, n : n + 4] = 3
     drift = np.linspace(0, 5, 16)[:, None, None]  # another rounding of every picture
-    films = [
+    a, b = (
         Film(np.round((still.pictures - mover + drift) * gain), still.time_s, still.length_s)
         for gain in (0.973, 0.911)
-    ]
-    change = both(*films)[1].change
+    )
+    change = both(a, b)[1].change
     monkeypatch.setattr(perceptual_register, "ROUNDING", 0.0)
-    assert change > both(*films)[1].change + 0.02
+    assert change > both(a, b)[1].change + 0.02
 
 
 def test_a_camera_that_moves_on_is_no_crop() -> None:

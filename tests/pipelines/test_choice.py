@@ -109,7 +109,7 @@ def test_a_clip_that_cannot_be_cut_gives_its_place_to_another(
     from curation.stages.cut import Cut
 
     out = tmp_path / "out"
-    sections = {"sample": {"per_video": {"max_clips": 1}}}
+    sections: dict[str, Any] = {"sample": {"per_video": {"max_clips": 1}}}
     run(inputs, out, **sections)
     first = {r["clip_id"] for r in query(out, "SELECT clip_id FROM clips WHERE verdict = 'kept'")}
     assert len(first) == 4
