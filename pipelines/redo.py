@@ -119,11 +119,11 @@ def reshard(
     with Lease(storage, run_id):
         finish_forgetting(catalog)
         finish_removing(catalog)
-        _check_finished(catalog, out)
         views = Views(catalog)
         _check_captioned(views, out)
         if config.run.caption_gate == "fail":
             run_gate(views).raise_if_failed(storage.url)
+        _check_finished(catalog, out)
         return write_shards(
             storage, lambda: kept_samples(catalog, config.shard), config.shard, on_sample
         )
