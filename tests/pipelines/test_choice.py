@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from curation.errors import ConfigError
+from curation.errors import CatalogError, ConfigError
 from pipelines.config import CurateConfig
-from pipelines.redo import preview_verdicts, rejudge, stored_config
+from pipelines.redo import preview_verdicts, rejudge, reshard, stored_config
 from tests.faults.helpers import catalog_of, dump, make_video, query, run, settings, shard_bytes
 
 RULES = {"rules": {"luma_mean": {"min_quantile": 0.25}}}
@@ -183,6 +184,27 @@ def test_rights_of_the_source_are_judged_before_anything_is_cut(
         config_of(tmp_path / "out", rights=rights | {"defaults": {"license": "CC0-1.0"}}),
     )
     assert reasons(tmp_path / "out") == {"rights_unlisted_license": 3}
+
+
+def test_what_a_run_that_was_cut_short_brought_is_not_packed(chosen: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(chosen, out)
+    config = config_of(out)
+    reshard(str(out), config)
+    catalog_of(out).start_run("99990101T000000000000-dead", "curate", {}, config.plan())
+    with pytest.raises(CatalogError, match="cut short"):
+        reshard(str(out), config)
+    rejudge(str(out), config)
+    reshard(str(out), config)
+
+
+def test_a_column_made_after_the_choice_cannot_choose() -> None:
+    balance = {"by": "media_bytes", "edges": [1000.0], "max_share": 0.5}
+    with pytest.raises(ConfigError, match="cannot choose them"):
+        settings(sample={"balance": balance}).plan().check()
+    with pytest.raises(ConfigError, match="no stage adds"):
+        settings(judge={"rules": {"size_bytes": {"min": 1}}}).plan().check()
+    assert settings(judge={"rules": {"license": {"none_of": ["bad"]}}}).plan().waits_for_all
 
 
 def test_settings_reach_the_plan() -> None:
