@@ -112,7 +112,7 @@ def _best(a: Film, b: Film, limits: Limits) -> tuple[float, Fit] | None:
         refined = register.fit(guess)
         if refined is None:
             continue
-        tried = [refined]
+        tried: list[Fit | None] = [refined]
         # Where little moves, a step may go astray.
         if guess.score >= CLOSE and similarity(refined) < SURE:
             tried.append(register.unrefined(guess))

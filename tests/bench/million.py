@@ -23,7 +23,6 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.catalog.catalog import Catalog
 from curation.schema import RUNS, with_keys
@@ -232,9 +231,9 @@ class _Batch:
             "end_pts": ((start + CLIP_S) * FPS).astype(np.int64),
             "residual_cut": self._rng.random(count) < 0.01,
             "camera_class": self._pick(CAMERA, count),
-            "media_path": pc.binary_join_element_wise("media/", self._clips, ".mp4", ""),
+            "media_path": [f"media/{clip}.mp4" for clip in self._clips.to_pylist()],
             "media_duration_s": np.full(count, CLIP_S),
-            "caption_medium": pc.binary_join_element_wise("A synthetic clip ", self._clips, ""),
+            "caption_medium": [f"A synthetic clip {clip}" for clip in self._clips.to_pylist()],
         }
         for name, (mean, deviation) in SHAPES.items():
             values[name] = np.abs(self._rng.normal(mean, deviation, count))
