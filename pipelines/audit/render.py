@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, FunctionLoader, PackageLoader, PrefixLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader
 from markupsafe import Markup
 
 from pipelines.audit.script_data import json_for_script
 from pipelines.report.page import page_environment
 
 MAX_PAGE_BYTES = 20_000_000
-REPORT_MACROS_END = "<!doctype html>"
 
 
 def render_within(
@@ -47,24 +46,15 @@ def without_bounds(chart: Markup) -> Markup:
 
 
 def audit_environment() -> Environment:
-    """Templates of this folder, with the filters, the styles and the macros of the run's page."""
+    """Templates of this folder; below ``report/`` those of the run's page, with its filters."""
     environment = page_environment()
     environment.filters["without_bounds"] = without_bounds
     report = environment.loader
     assert report is not None
-
-    def macros(name: str) -> str | None:
-        """The macros of the run's page, which stand before its document."""
-        if name != "report-macros.html":
-            return None
-        source, _, _ = report.get_source(environment, "page.html")
-        return source.partition(REPORT_MACROS_END)[0]
-
     environment.loader = ChoiceLoader(
         [
             PackageLoader("pipelines.audit", "templates"),
             PrefixLoader({"report": report}),
-            FunctionLoader(macros),
         ]
     )
     return environment
