@@ -48,3 +48,13 @@ def clip_id(video_id: str, start_pts: int, end_pts: int, time_base: str) -> str:
 def shuffle_key(seed: int, key: str) -> str:
     """A sort key that spreads ``key`` evenly and reproducibly."""
     return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+
+
+def hash64(text: str) -> int:
+    """A 64-bit number of a text: the first 8 bytes of its sha256, big-endian."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def sha_prefix64(sha256_hex: str) -> int:
+    """The first 8 bytes of a sha256 given in hex digits, as a number."""
+    return int(sha256_hex[:16], 16)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 STRING, INT32, INT64 = pa.string(), pa.int32(), pa.int64()
 FLOAT32, FLOAT64, BOOL = pa.float32(), pa.float64(), pa.bool_()
+UINT64 = pa.uint64()
 FLOATS = pa.list_(FLOAT32)
 DOUBLES = pa.list_(FLOAT64)
 LONGS = pa.list_(INT64)
@@ -175,3 +176,54 @@ def with_keys(columns: pa.Schema) -> pa.Schema:
         if key not in names:
             fields.append(pa.field(key, STRING))
     return pa.schema(fields)
+
+
+# One row per sample of the shards, those of a shard together and in its order. The trainer's loader
+# reads the numbers alone; of words only the few that repeat: shard, bucket, split, source.
+SHARD_INDEX = schema(
+    clip_id=STRING,
+    key_hash=UINT64,  # of the clip_id: see ids.hash64
+    mp4_hash=UINT64,  # of the mp4: the first 8 bytes of its sha256
+    text_hash=UINT64,  # of .json and .txt, the same way
+    shard=STRING,  # relative to the dataset root
+    generation=INT32,  # 0: the first packing; each later one adds shards
+    bucket=STRING,
+    split=STRING,  # null: the dataset is not divided
+    source=STRING,  # as given with the video; null: not given
+    frames=INT32,
+    height_px=INT32,
+    width_px=INT32,
+    fps=FLOAT64,
+    duration_s=FLOAT64,
+    has_caption=BOOL,  # the .txt is not empty
+    num_captions=INT32,  # texts in the .json
+    mp4_offset=INT64,  # of the member's first byte in the shard
+    mp4_bytes=INT64,
+    mp4_sha256=STRING,
+    json_offset=INT64,
+    json_bytes=INT64,
+    txt_offset=INT64,
+    txt_bytes=INT64,
+    m4a_offset=INT64,  # null: the sample has no sound of its own
+    m4a_bytes=INT64,
+    shard_bytes=INT64,
+    shard_sha256=STRING,
+)
+SHARD_INDEX_NAME = "shards/index.parquet"
+
+# One row per sample of a set of sibling tars (latents, text embeddings): the same keys in the same
+# order as SHARD_INDEX. A row whose hashes differ from the shard's is stale.
+SIBLING_INDEX = schema(
+    clip_id=STRING,
+    key_hash=UINT64,
+    mp4_hash=UINT64,  # of the sample that was encoded
+    text_hash=UINT64,
+    shard=STRING,  # of the clip
+    sibling=STRING,  # the tar beside it, relative to the dataset root
+    data_offset=INT64,  # of the one member, <clip_id>.safetensors
+    data_bytes=INT64,
+    sibling_bytes=INT64,
+    sibling_sha256=STRING,
+)
+SIBLINGS_FOLDER = "latents"
+"""``latents/<fingerprint of the encoder>/``: set.json, index.parquet and the tars."""

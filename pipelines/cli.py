@@ -19,6 +19,7 @@ from pipelines.captions_cli import app as captions_app
 from pipelines.compare.cli import register as register_compare
 from pipelines.export.cli import register as register_export
 from pipelines.forget import register as register_redo
+from pipelines.loader.cli import register as register_loader
 from pipelines.models_cli import app as models_app
 from pipelines.release.cli import register as register_release
 from pipelines.remove import register as register_remove
@@ -112,10 +113,18 @@ def status(out: Root, as_json: Json = False) -> None:
     """Where every source, clip and second of a dataset ended, and whether it balances."""
     from curation.catalog.account import take_account
     from curation.catalog.catalog import Catalog
+    from curation.shards.current import MEND, verdicts_changed
     from pipelines import summary
 
-    account = take_account(Catalog.open(out))
-    _show(account.as_dict(), lambda console: summary.print_account(account, console), as_json)
+    catalog = Catalog.open(out)
+    account, stale = take_account(catalog), verdicts_changed(catalog)
+
+    def show(console: Console) -> None:
+        summary.print_account(account, console)
+        if stale:
+            console.print(f"[yellow]the shards are older than the verdicts: {MEND}[/]")
+
+    _show(account.as_dict() | {"shards_are_stale": stale}, show, as_json)
     raise typer.Exit(OK if account.balanced else UNBALANCED)
 
 
@@ -184,19 +193,30 @@ def judge(
     raise typer.Exit(OK if only_uncut else UNBALANCED)
 
 
-@app.command(epilog="Example: [bold]clipmill shard data shard.target_bytes=1073741824[/]")
-def shard(out: Root, settings: Keys = None, as_json: Json = False) -> None:
-    """Pack the kept clips into WebDataset tars, and index them."""
+@app.command(
+    epilog="Examples: [bold]clipmill shard data[/]; [bold]clipmill shard data --repack[/]; "
+    "[bold]clipmill shard data shard.target_bytes=1073741824[/]"
+)
+def shard(
+    out: Root,
+    settings: Keys = None,
+    repack: Annotated[
+        bool, typer.Option("--repack", help="Pack everything anew, as if it had come at once.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Pack the kept clips into WebDataset tars, and index them.
+
+    Shards that stand are left as they are; what is new comes as a new generation beside them.
+    """
     from dataclasses import asdict
 
     from pipelines.progress import byte_progress
     from pipelines.redo import reshard
 
     with byte_progress("packing", quiet=as_json) as advance:
-        report = reshard(out, _stored(out, settings), advance)
-    text = f"{report.num_samples} samples in {report.num_shards} shards, {report.num_bytes} bytes"
-    note = " (unchanged)" if report.reused else ""
-    _show(asdict(report), lambda console: console.print(text + note), as_json)
+        report = reshard(out, _stored(out, settings), advance, repack=repack)
+    _show(asdict(report), lambda console: console.print(report.words(), highlight=False), as_json)
 
 
 @app.command(epilog="Example: [bold]clipmill verify data[/]")
@@ -205,7 +225,10 @@ def verify(
     decode: Annotated[bool, typer.Option(help="Decode every frame of every sample.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Check shards against the index: checksums, every sample decodes, nothing is stale."""
+    """Check shards and siblings against their indexes: checksums, every sample decodes, no stale.
+
+    Shards that are older than the verdicts are told, and siblings that are older than the shards.
+    """
     from dataclasses import asdict
 
     from curation.catalog.account import take_account
@@ -320,6 +343,7 @@ for _register in (
     register_remove,
     register_release,
     register_export,
+    register_loader,
 ):
     _register(app)
 

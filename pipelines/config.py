@@ -6,7 +6,6 @@ settings. Unknown keys are refused with the nearest valid one.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -14,7 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from curation.captions.facts import FACTS
@@ -48,6 +46,7 @@ from curation.stages.split import Split
 from curation.stages.subtitles import Subtitles
 from curation.stages.technical import Technical
 from curation.stages.text import OverlayText
+from curation.yaml_settings import apply_override, explained, mapping_in
 from pipelines.run_settings import InputSettings, RunSettings
 
 DEFAULT_PRESET = "laptop"
@@ -215,7 +214,7 @@ def load_stage(spec: dict[str, Any], where: str) -> Stage:
     try:
         return cls(**fields)
     except ValidationError as exc:
-        raise _explain(exc, cls, where) from exc
+        raise explained(exc, cls, where) from exc
 
 
 def load_config(
@@ -237,11 +236,11 @@ def load_config(
     """
     data = read_yaml(path or DEFAULT_PRESET) if path or base is None else base
     for text in overrides or []:
-        _apply(data, text)
+        apply_override(data, text)
     try:
         return CurateConfig.model_validate(data)
     except ValidationError as exc:
-        raise _explain(exc, CurateConfig, path or "config") from exc
+        raise explained(exc, CurateConfig, path or "config") from exc
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -254,13 +253,7 @@ def read_yaml(path: str) -> dict[str, Any]:
             raise ConfigError(
                 str(exc), where=path, mend=f"a file, or one of: {', '.join(preset_names())}"
             ) from exc
-    try:
-        data = yaml.safe_load(text) or {}
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"is not YAML: {exc}", where=path) from exc
-    if not isinstance(data, dict):
-        raise ConfigError("must be a mapping of sections", where=path)
-    return data
+    return mapping_in(text, path)
 
 
 def preset_names() -> list[str]:
@@ -287,81 +280,3 @@ def is_override(argument: str) -> bool:
         key.split(".")[0].split("[")[0] in CurateConfig.model_fields
         or key.replace(".", "").replace("_", "").isalnum()
     )
-
-
-def _apply(data: dict[str, Any], text: str) -> None:
-    """Set one dotted key in nested mappings; a number picks an element of a list."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError("an override is key.sub=value", where=text)
-    try:
-        new = yaml.safe_load(value)
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"value is not YAML: {exc}", where=text) from exc
-    *path, last = key.split(".")
-    node: Any = data
-    for name in path:
-        node = _child(node, name, text)
-    if isinstance(node, list):
-        _child(node, last, text)
-        node[int(last)] = new
-    elif isinstance(node, dict):
-        if last == "kind" and node.get("kind", new) != new:
-            node.clear()  # the settings of another kind mean nothing to this one
-        node[last] = new
-    else:
-        raise ConfigError(f"{path[-1]!r} has no keys below it", where=text)
-
-
-def _child(node: Any, name: str, text: str) -> Any:  # noqa: ANN401 - nested YAML
-    if isinstance(node, list):
-        if not name.isdigit() or int(name) >= len(node):
-            raise ConfigError(f"no element {name!r} in a list of {len(node)}", where=text)
-        return node[int(name)]
-    if not isinstance(node, dict):
-        raise ConfigError(f"{name!r} is below a single value", where=text)
-    child = node.setdefault(name, {})
-    if child is None:
-        child = node[name] = {}
-    return child
-
-
-def _explain(exc: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
-    """The first validation error in words, with the nearest key."""
-    error = exc.errors(include_url=False)[0]
-    path = ".".join(str(p) for p in error["loc"])
-    if error["type"] == "extra_forbidden":
-        wrong = str(error["loc"][-1])
-        valid = sorted(_fields_at(model, error["loc"][:-1]))
-        near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
-        mend = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
-        return ConfigError(f"unknown key {path!r}", where=where, mend=mend)
-    given = error.get("input")
-    return ConfigError(f"{path}: {error['msg']} (got {given!r})", where=where)
-
-
-def _inner_type(annotation: Any) -> Any:  # noqa: ANN401 - a type of any kind
-    """What is inside ``dict[str, X]``, ``tuple[X, ...]`` and ``X | None``."""
-    while inner := getattr(annotation, "__args__", None):
-        if getattr(annotation, "__origin__", None) is dict:
-            annotation = inner[1]
-        else:
-            annotation = next((a for a in inner if a not in (type(None), ...)), None)
-    return annotation
-
-
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model that a path of keys leads to."""
-    current: Any = model
-    for key in path:
-        if isinstance(key, int):
-            continue  # an element of a list, of the type that was taken out of it
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            break
-        field = current.model_fields.get(key)
-        if field is None:
-            continue  # a key of a mapping, of the type that was taken out of it
-        current = _inner_type(field.annotation)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return list(current.model_fields)
-    return list(model.model_fields)

@@ -110,9 +110,24 @@ def _judging_plan(catalog: Catalog, config: CurateConfig) -> tuple[CurateConfig,
 
 
 def reshard(
-    out: str, config: CurateConfig, on_sample: Callable[[int], None] = lambda _: None
+    out: str,
+    config: CurateConfig,
+    on_sample: Callable[[int], None] = lambda _: None,
+    *,
+    repack: bool = False,
 ) -> ShardReport:
-    """Bring the shards of a dataset to its current verdicts."""
+    """Bring the shards of a dataset to its current verdicts.
+
+    Args:
+        out: The dataset root.
+        config: Settings; those of ``shard`` count.
+        on_sample: Called with the bytes of each packed sample.
+        repack: Pack everything anew, as one run over everything would have.
+
+    Raises:
+        CatalogError: Clips or captions are still to come, or media are damaged.
+        GateError: The captions may not be shipped.
+    """
     storage = Storage(out)
     catalog = Catalog.open(out)
     run_id = new_run_id()
@@ -125,7 +140,11 @@ def reshard(
             run_gate(views).raise_if_failed(storage.url)
         _check_finished(catalog, out)
         return write_shards(
-            storage, lambda: kept_samples(catalog, config.shard), config.shard, on_sample
+            storage,
+            lambda: kept_samples(catalog, config.shard),
+            config.shard,
+            on_sample,
+            repack=repack,
         )
 
 

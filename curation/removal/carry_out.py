@@ -25,7 +25,8 @@ from curation.removal.rows import (
     forget_in_runs,
 )
 from curation.shards.rewrite import rewrite_shards
-from curation.shards.writer import ShardSettings
+from curation.shards.settings import ShardSettings
+from curation.shards.sibling_check import remove_from_siblings
 
 ReleaseStep = Callable[[Removal, str], None]
 """Makes the release of a tag anew without what goes, or withdraws it; may be called again."""
@@ -113,6 +114,7 @@ def _steps(
     def shards() -> None:
         settings = ShardSettings.model_validate(removal.shard_settings)
         rewrite_shards(catalog, gone.clips, settings, current=removal.shards_current)
+        remove_from_siblings(storage, gone.clips)
 
     def releases() -> None:
         remove_half_made(storage)

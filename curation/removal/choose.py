@@ -18,7 +18,8 @@ from curation.removal.releases import releases_with
 from curation.removal.removal import Removal, clip_tombstone, now, video_tombstone
 from curation.removal.tombstones import Tombstones
 from curation.shards.rewrite import shards_are_current, shards_of
-from curation.shards.writer import ShardSettings
+from curation.shards.settings import ShardSettings
+from curation.shards.sibling_check import siblings_of
 
 PREFIX = re.compile(r"[0-9a-f]{4,64}")
 Row = dict[str, Any]
@@ -126,6 +127,7 @@ def _count(catalog: Catalog, removal: Removal, settings: ShardSettings) -> None:
     removal.num_files = len(files)
     removal.num_file_bytes = sum(storage.size_bytes(name) for name in files)
     removal.shards = shards_of(storage, gone.clips)
+    removal.siblings = siblings_of(storage, gone.clips)
     removal.releases = releases_with(storage, gone)
     removal.shards_current = shards_are_current(catalog, settings)
 

@@ -15,8 +15,9 @@ from curation.catalog.lease import NAME as LEASE
 from curation.removal.gone import Gone
 from curation.removal.removal import FOLDER as RECORDS
 from curation.removal.removal import NEEDLES, NOTE
-from curation.shards.writer import FOLDER as SHARDS
-from curation.shards.writer import STAGING
+from curation.schema import SIBLINGS_FOLDER
+from curation.shards.index import FOLDER as SHARDS
+from curation.shards.swap import STAGING
 from curation.storage import Storage
 
 REPORT = "report"
@@ -25,7 +26,7 @@ DUPLICATES = "dedup"
 RELEASES = "releases"
 OWN = frozenset({NOTE, NEEDLES, LEASE, LOCK})
 """Files of the removal itself and of the lease."""
-OTHERS = frozenset({CATALOG, SHARDS, STAGING, RELEASES, REPORT, RECORDS, REPLIES})
+OTHERS = frozenset({CATALOG, SHARDS, STAGING, SIBLINGS_FOLDER, RELEASES, REPORT, RECORDS, REPLIES})
 """Folders that have steps of their own."""
 HALF_WRITTEN = re.compile(r"\.tmp-[0-9a-f]{8}$")
 """What a killed process leaves of a file that it was writing."""

@@ -38,6 +38,7 @@ class Removal:
         num_files: Files that go beside tables, shards and releases.
         num_file_bytes: Their size.
         shards: Shards that are written anew.
+        siblings: Tars of sibling sets that are written anew.
         releases: Tags of the releases that hold any of it.
         withdraw: Withdraw those releases instead of rebuilding them.
         shard_settings: How the dataset is packed, as plain values.
@@ -59,6 +60,7 @@ class Removal:
     num_files: int = 0
     num_file_bytes: int = 0
     shards: list[str] = field(default_factory=list)
+    siblings: list[str] = field(default_factory=list)
     releases: list[str] = field(default_factory=list)
     withdraw: bool = False
     shard_settings: dict[str, Any] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class Removal:
             "files": self.num_files,
             "file_bytes": self.num_file_bytes,
             "shards": self.shards,
+            "siblings": self.siblings,
             "releases": self.releases,
             "releases_are": "withdrawn" if self.withdraw else "rebuilt",
             "reason": self.reason,

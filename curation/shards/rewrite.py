@@ -1,38 +1,36 @@
 """Taking samples out of shards: only the tars concerned are written anew, all others stay.
 
-The new tars and the new index are staged first. Without an index nobody reads shards, so the old
-one goes before the first tar is replaced, and the new one comes last. Killed before that, the
-next call begins anew; killed later, it goes on where the last one ended.
+What stays is copied from the tars themselves, so nothing but ``shards/`` is needed. The new tars
+and the new index are staged first; see ``swap.py`` for what a kill leaves.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
-from collections.abc import Collection, Iterator
-from typing import Any, BinaryIO, cast
+from collections.abc import Collection
+from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
 from curation.errors import CatalogError
-from curation.shards.samples import kept_samples
-from curation.shards.tar import MEMBERS
-from curation.shards.writer import (
-    FOLDER,
+from curation.shards.index import (
     INDEX,
-    INDEX_SCHEMA,
-    STAGING,
-    ShardSettings,
-    plan_digest,
+    PLAN,
+    VERDICTS,
+    Verdicts,
+    batches,
+    by_shard,
+    metadata_of,
+    schema_of,
+    write_index,
 )
+from curation.shards.plans import plan_digest
+from curation.shards.samples import kept_samples
+from curation.shards.settings import ShardSettings
+from curation.shards.swap import STAGED_INDEX, STAGING, finish, recover, staged_name
+from curation.shards.tar import ALL_MEMBERS, new_tar
 from curation.storage import Storage
-
-STAGED_INDEX = f"{STAGING}/index.parquet"
-PLAN = b"clipmill.plan"
-BATCH_ROWS = 16_384
 
 
 def shards_of(storage: Storage, clips: Collection[str]) -> list[str]:
@@ -40,7 +38,7 @@ def shards_of(storage: Storage, clips: Collection[str]) -> list[str]:
     if not storage.exists(INDEX) or not clips:
         return []
     found: set[str] = set()
-    for batch in _batches(storage, INDEX, ["clip_id", "shard"]):
+    for batch in batches(storage, INDEX, ["clip_id", "shard"]):
         ids, names = (batch.column(i).to_pylist() for i in range(2))
         found |= {n for c, n in zip(ids, names, strict=True) if c in clips}
     return sorted(found)
@@ -48,12 +46,8 @@ def shards_of(storage: Storage, clips: Collection[str]) -> list[str]:
 
 def shards_are_current(catalog: Catalog, settings: ShardSettings) -> bool:
     """True when the shards are packed of exactly the kept clips, by these settings."""
-    storage = catalog.storage
-    if not storage.exists(INDEX):
-        return False
-    with storage.open_read(INDEX) as source:
-        written = (pq.read_schema(source).metadata or {}).get(PLAN, b"").decode()
-    return written == plan_digest(kept_samples(catalog, settings), settings)
+    written = (metadata_of(catalog.storage) or {}).get(PLAN, b"").decode()
+    return bool(written) and written == plan_digest(kept_samples(catalog, settings), settings)
 
 
 def rewrite_shards(
@@ -75,71 +69,57 @@ def rewrite_shards(
         CatalogError: A tar is not what the index says.
     """
     storage = catalog.storage
-    if not storage.exists(INDEX) and storage.exists(STAGED_INDEX):
-        _finish(storage)
-    storage.remove_tree(STAGING)
+    recover(storage)
     concerned = shards_of(storage, clips)
     if not concerned:
         return []
     plan = plan_digest(kept_samples(catalog, settings), settings) if current else None
+    storage.remove_tree(STAGING)
     _stage(storage, frozenset(clips), frozenset(concerned), plan)
-    storage.remove(INDEX)
-    _finish(storage)
+    finish(storage)
     return concerned
 
 
 def _stage(
     storage: Storage, clips: Collection[str], concerned: Collection[str], plan: str | None
 ) -> None:
-    """Write the new tars and their index beside the old ones."""
-    with storage.open_read(INDEX) as source:
-        metadata = dict(pq.read_schema(source).metadata or {})
+    """Write the new tars and their index beside the old ones; the index keeps its columns."""
+    schema = schema_of(storage)
+    assert schema is not None
+    metadata = dict(schema.metadata or {})
+    if VERDICTS in metadata:
+        rest = (_without(b, clips) for b in batches(storage, INDEX, ["clip_id", "split"]))
+        metadata[VERDICTS] = Verdicts.of_table(rest).text.encode()
     if plan is not None:
         metadata[PLAN] = plan.encode()
-    schema = INDEX_SCHEMA.with_metadata(metadata)
-    with (
-        storage.open_write(STAGED_INDEX) as out,
-        pq.ParquetWriter(out, schema, compression="zstd") as index,
-    ):
-        for name, rows in _by_shard(storage):
-            if name in concerned:
-                rows = [r for r in rows if r["clip_id"] not in clips]
-                rows = _copy_tar(storage, name, rows) if rows else []
+    schema = schema.with_metadata(metadata)
+    with write_index(storage, STAGED_INDEX, schema) as take:
+        for name, table in by_shard(storage):
+            if name not in concerned:
+                take(table)
+                continue
+            rows = [r for r in table.to_pylist() if r["clip_id"] not in clips]
             if rows:
-                index.write_table(pa.Table.from_pylist(rows, schema=schema))
+                take(pa.Table.from_pylist(_copy_tar(storage, name, rows), schema=schema))
 
 
-def _by_shard(storage: Storage) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Rows of the index, shard by shard, in its order: those of a shard stand together."""
-    name, rows = None, []
-    for batch in _batches(storage, INDEX, None):
-        for row in batch.to_pylist():
-            if rows and row["shard"] != name:
-                yield cast(str, name), rows
-                rows = []
-            name = row["shard"]
-            rows.append(row)
-    if rows:
-        yield cast(str, name), rows
+def _without(batch: pa.RecordBatch, clips: Collection[str]) -> pa.RecordBatch:
+    stays = [clip not in clips for clip in batch.column("clip_id").to_pylist()]
+    return batch.filter(pa.array(stays, pa.bool_()))
 
 
 def _copy_tar(storage: Storage, name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Write a tar with some of the samples of another; returns their rows as they are now."""
     places: list[dict[str, Any]] = []
-    staged = name.replace(FOLDER, STAGING, 1)
-    with storage.open_read(name) as source, storage.open_write(staged) as out:
-        sink = _Sink(out)
-        with tarfile.open(fileobj=cast(Any, sink), mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for row in rows:
-                places.append({})
-                for suffix in MEMBERS:
+    with storage.open_read(name) as source, new_tar(storage, staged_name(name)) as tar:
+        for row in rows:
+            places.append({})
+            for suffix in ALL_MEMBERS:
+                if row.get(f"{suffix}_offset") is not None:
                     data = _member(source, name, row, suffix)
-                    info = tarfile.TarInfo(f"{row['clip_id']}.{suffix}")
-                    info.mtime, info.mode, info.size = 0, 0o644, len(data)
-                    tar.addfile(info, io.BytesIO(data))
-                    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                    places[-1][f"{suffix}_offset"] = sink.size - padded
-    whole = {"shard_bytes": sink.size, "shard_sha256": sink.sha256.hexdigest()}
+                    offset = tar.add(f"{row['clip_id']}.{suffix}", data)
+                    places[-1][f"{suffix}_offset"] = offset
+    whole = {"shard_bytes": tar.size, "shard_sha256": tar.sha256.hexdigest()}
     return [row | place | whole for row, place in zip(rows, places, strict=True)]
 
 
@@ -157,38 +137,3 @@ def _member(source: BinaryIO, name: str, row: dict[str, Any], suffix: str) -> by
             mend="remove shards/ and run `clipmill shard OUT`, which packs them anew",
         )
     return data
-
-
-def _finish(storage: Storage) -> None:
-    """Put staged tars in their places, remove those the staged index does not name; index last."""
-    wanted = {
-        n for b in _batches(storage, STAGED_INDEX, ["shard"]) for n in b.column(0).to_pylist()
-    }
-    for staged in storage.walk(STAGING):
-        if staged != STAGED_INDEX:
-            storage.rename(staged, staged.replace(STAGING, FOLDER, 1))
-    for name in storage.walk(FOLDER):
-        if name not in wanted:
-            storage.remove(name)
-    storage.rename(STAGED_INDEX, INDEX)
-    storage.remove_tree(STAGING)
-
-
-def _batches(storage: Storage, name: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-    with storage.open_read(name) as source:
-        yield from pq.ParquetFile(source).iter_batches(BATCH_ROWS, columns=columns)
-
-
-class _Sink:
-    """A file that hashes and counts what passes."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._out, self.sha256, self.size = out, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._out.write(data)
-
-    def tell(self) -> int:
-        return self.size

@@ -19,8 +19,8 @@ from curation.shards.captions import (
     checks_of,
     default_of,
 )
+from curation.shards.settings import ShardSettings
 from curation.shards.tar import Sample
-from curation.shards.writer import ShardSettings
 
 FACTS = (
     "start_s",
@@ -73,13 +73,22 @@ def kept_samples(catalog: Catalog, settings: ShardSettings | int = 0) -> Iterato
         f"""SELECT {names} FROM clips {said.joins}
         WHERE verdict = 'kept' AND media_path IS NOT NULL
         ORDER BY coalesce(split, ''),
-            concat(media_num_frames, 'x', media_height_px, 'x', media_width_px),
+            concat({_frames_sql(settings.bucket_frames)}, 'x', media_height_px, 'x',
+                media_width_px),
             sha256(concat({int(settings.seed)}, ':', clip_id))""",
         batch_rows=BATCH_ROWS,
     )
     for batch in rows:
         for row in batch.to_pylist():
             yield _sample(row, scores, settings)
+
+
+def _frames_sql(band: int) -> str:
+    """The first part of a bucket's name, as ``Sample.bucket`` has it."""
+    if band == 1:
+        return "media_num_frames"
+    first = f"(media_num_frames // {int(band)}) * {int(band)}"
+    return f"{first}, '-', {first} + {int(band) - 1}"
 
 
 def _score_columns(catalog: Catalog) -> list[str]:
@@ -147,6 +156,8 @@ def _sample(row: dict[str, Any], scores: list[str], settings: ShardSettings) -> 
         caption=default.get("text", ""),
         record=record,
         split=row["split"] or "",
+        source=row["source"],
+        bucket_frames=settings.bucket_frames,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -18,6 +19,10 @@ from curation.ids import canonical_json
 from curation.storage import Storage
 
 MEMBERS = ("mp4", "json", "txt")
+"""Of every sample, in this order."""
+SOUND = "m4a"
+"""Follows the mp4 of a sample that has sound, where the settings ask for it."""
+ALL_MEMBERS = ("mp4", SOUND, "json", "txt")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Sample:
         caption: Text for ``.txt``, empty when uncaptioned.
         record: Content of ``.json``.
         split: train, val, ...; empty: the dataset is not divided.
+        source: Where the video comes from, as given with it.
+        bucket_frames: Frames per band of lengths that share a bucket.
     """
 
     clip_id: str
@@ -51,6 +58,8 @@ class Sample:
     caption: str
     record: dict[str, Any]
     split: str = ""
+    source: str | None = None
+    bucket_frames: int = 1
 
     @property
     def folder(self) -> str:
@@ -59,8 +68,11 @@ class Sample:
 
     @property
     def bucket(self) -> str:
-        """Folder of the stored shape, ``frames x height x width``."""
-        return f"{self.frames}x{self.height_px}x{self.width_px}"
+        """Folder of the stored shape, ``frames x height x width``; frames may be a band."""
+        band = self.bucket_frames
+        first = self.frames // band * band
+        frames = str(self.frames) if band == 1 else f"{first}-{first + band - 1}"
+        return f"{frames}x{self.height_px}x{self.width_px}"
 
     def json_bytes(self) -> bytes:
         """Content of the ``.json`` member."""
@@ -71,35 +83,97 @@ class Sample:
         return self.caption.encode()
 
 
-def write_tar(
-    storage: Storage, name: str, samples: list[Sample], on_sample: Callable[[int], None]
-) -> list[dict[str, Any]]:
-    """Write one shard.
+def text_digest(json_data: bytes, text: bytes) -> bytes:
+    """sha256 of the texts of a sample; its first 8 bytes, big-endian, are ``text_hash``."""
+    return hashlib.sha256(json_data + b"\0" + text).digest()
+
+
+def text_hash(json_data: bytes, text: bytes) -> int:
+    """The 64-bit number of a sample's texts in the index."""
+    return int.from_bytes(text_digest(json_data, text)[:8], "big")
+
+
+class Tar:
+    """A tar that is being written, of which size and checksum are known at any time.
+
+    Attributes:
+        size: Bytes written.
+        sha256: Their checksum so far.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self.sha256, self.size = out, hashlib.sha256(), 0
+        self._tar = tarfile.TarFile(fileobj=cast(Any, self), mode="w", format=tarfile.USTAR_FORMAT)
+
+    def write(self, data: bytes) -> int:
+        """Take bytes from :mod:`tarfile`."""
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._out.write(data)
+
+    def tell(self) -> int:
+        """How far it is written."""
+        return self.size
+
+    def add(self, name: str, data: bytes) -> int:
+        """Add a member; returns the offset of its first byte."""
+        return self.add_stream(name, len(data), io.BytesIO(data))
+
+    def add_stream(self, name: str, size: int, source: BinaryIO) -> int:
+        """Add a member of so many bytes; returns the offset of its first byte.
+
+        Raises:
+            OSError: The source ends too early.
+        """
+        info = tarfile.TarInfo(name)
+        info.mtime, info.mode, info.size = 0, 0o644, size
+        self._tar.addfile(info, source)
+        return self.size - _padded(size)
+
+    def close(self) -> None:
+        """Write the end."""
+        self._tar.close()
+
+
+@contextmanager
+def new_tar(storage: Storage, name: str) -> Iterator[Tar]:
+    """Write a tar under a temporary name; it gets its own when the block ends well."""
+    with storage.open_write(name) as out:
+        tar = Tar(out)
+        yield tar
+        tar.close()
+
+
+def add_sample(tar: Tar, storage: Storage, sample: Sample, sound: bytes | None) -> dict[str, Any]:
+    """Add a sample.
 
     Returns:
-        For each sample the columns of the index that say where it lies: offset and size of each
-        member, size and checksum of the shard.
+        The columns of the index that say where its members lie and how large they are.
+
+    Raises:
+        CatalogError: Its MP4 is missing or holds other bytes than the catalog says.
     """
-    places: list[dict[str, Any]] = []
-    with storage.open_write(name) as out:
-        sink = _HashingFile(out)
-        with tarfile.open(fileobj=cast(Any, sink), mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for sample in samples:
-                place = {}
-                for suffix in MEMBERS:
-                    offset, size = _add(tar, sink, storage, sample, suffix)
-                    place |= {f"{suffix}_offset": offset, f"{suffix}_bytes": size}
-                places.append(place)
-                on_sample(sample.media_bytes)
-    whole = {"shard_bytes": sink.size, "shard_sha256": sink.sha256.hexdigest()}
-    return [place | whole for place in places]
+    mp4 = _add_media(tar, storage, sample)
+    place: dict[str, Any] = {"mp4_offset": mp4, "mp4_bytes": sample.media_bytes}
+    texts = {"json": sample.json_bytes(), "txt": sample.text_bytes()}
+    more = ({} if sound is None else {SOUND: sound}) | texts
+    for suffix, data in more.items():
+        offset = tar.add(f"{sample.clip_id}.{suffix}", data)
+        place |= {f"{suffix}_offset": offset, f"{suffix}_bytes": len(data)}
+    return place | {"text_hash": text_hash(texts["json"], texts["txt"])}
 
 
-def sample_bytes(sample: Sample) -> int:
+def sample_bytes(sample: Sample, sound: bytes | None = None) -> int:
     """Size of a sample in a tar: each member has a header block and whole blocks of data."""
-    sizes = (sample.media_bytes, len(sample.json_bytes()), len(sample.text_bytes()))
-    block = tarfile.BLOCKSIZE
-    return sum(block + -(-size // block) * block for size in sizes)
+    sizes = [sample.media_bytes, len(sample.json_bytes()), len(sample.text_bytes())]
+    if sound is not None:
+        sizes.append(len(sound))
+    return sum(member_bytes(size) for size in sizes)
+
+
+def member_bytes(size: Any) -> Any:  # noqa: ANN401 - an integer, or an array of them
+    """Size of a member of so many bytes in a tar."""
+    return tarfile.BLOCKSIZE + _padded(size)
 
 
 def tar_bytes(samples_bytes: int) -> int:
@@ -108,19 +182,17 @@ def tar_bytes(samples_bytes: int) -> int:
     return -(-ended // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
-class _HashingFile:
-    """A file that hashes what passes."""
+def media_damage(sample: Sample, damage: str) -> CatalogError:
+    """The error about a kept clip's MP4 that cannot be packed."""
+    return CatalogError(
+        f"the media of a kept clip {damage}",
+        where=sample.media_path,
+        mend="put the file back, or use a new --out",
+    )
 
-    def __init__(self, out: BinaryIO) -> None:
-        self._out, self.sha256, self.size = out, hashlib.sha256(), 0
 
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._out.write(data)
-
-    def tell(self) -> int:
-        return self.size
+def _padded(size: Any) -> Any:  # noqa: ANN401 - an integer, or an array of them
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 class _HashingReader:
@@ -135,44 +207,22 @@ class _HashingReader:
         return data
 
 
-def _add(
-    tar: tarfile.TarFile, sink: _HashingFile, storage: Storage, sample: Sample, suffix: str
-) -> tuple[int, int]:
-    """Add one member; returns the offset of its data and its size."""
-    info = tarfile.TarInfo(f"{sample.clip_id}.{suffix}")
-    info.mtime, info.mode = 0, 0o644
-    if suffix == "mp4":
-        info.size = sample.media_bytes
-        _add_media(tar, info, storage, sample)
-    else:
-        data = sample.json_bytes() if suffix == "json" else sample.text_bytes()
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
-    padded = -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return sink.size - padded, info.size
-
-
-def _add_media(
-    tar: tarfile.TarFile, info: tarfile.TarInfo, storage: Storage, sample: Sample
-) -> None:
+def _add_media(tar: Tar, storage: Storage, sample: Sample) -> int:
     """Add a clip's MP4, and check that it is the one the catalog speaks of.
 
     Raises:
         CatalogError: The file is missing or holds other bytes.
     """
     damage = "differs from its checksum"
+    name, size = f"{sample.clip_id}.mp4", sample.media_bytes
     try:
         with storage.open_read(sample.media_path) as source:
             checked = _HashingReader(source)
-            tar.addfile(info, cast(Any, checked))
+            offset = tar.add_stream(name, size, cast(Any, checked))
             if checked.sha256.hexdigest() == sample.media_sha256 and not source.read(1):
-                return
+                return offset
     except FileNotFoundError:
         damage = "is missing"
     except OSError as exc:  # tarfile: the file ends too early
         damage = f"cannot be read: {exc}"
-    raise CatalogError(
-        f"the media of a kept clip {damage}",
-        where=sample.media_path,
-        mend="put the file back, or use a new --out",
-    )
+    raise media_damage(sample, damage)

@@ -23,7 +23,7 @@ from curation.catalog.catalog import Catalog
 from curation.errors import CatalogError
 from curation.redact import public_name
 from curation.shards.captions import caption_query, captions_of, default_of
-from curation.shards.writer import ShardSettings
+from curation.shards.settings import ShardSettings
 from pipelines.export.choice import Choice
 from pipelines.export.media import MEDIA, read_media
 

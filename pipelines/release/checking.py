@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from curation.shards.writer import hash_file
+from curation.shards.index import hash_file
 from curation.storage import Storage
 from pipelines.release.places import MANIFEST, read_manifest, release_folder
 

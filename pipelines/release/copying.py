@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from curation.shards.writer import INDEX
+from curation.shards.index import INDEX
 from curation.storage import Storage
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curation.shards.writer import hash_file
+from curation.shards.index import hash_file
 from curation.storage import Storage
 from pipelines.release.card import CARD, card_text
 from pipelines.release.croissant import CROISSANT, croissant_json

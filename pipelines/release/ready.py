@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import pyarrow.parquet as pq
-
 from curation.catalog.account import Account, take_account
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
 from curation.errors import CatalogError
 from curation.redact import secret_in
+from curation.shards.index import PLAN, metadata_of
+from curation.shards.plans import plan_digest
 from curation.shards.samples import kept_samples
+from curation.shards.settings import ShardSettings
 from curation.shards.verify import verify_shards
-from curation.shards.writer import INDEX, ShardSettings, plan_digest
 
 SHOWN = 3
 """Problems that a message names."""
@@ -66,8 +66,7 @@ def check_ready(
 
 def stored_digest(catalog: Catalog) -> str:
     """What the index says that the shards hold, see ``plan_digest``."""
-    with catalog.storage.open_read(INDEX) as source:
-        return (pq.read_schema(source).metadata or {}).get(b"clipmill.plan", b"").decode()
+    return (metadata_of(catalog.storage) or {}).get(PLAN, b"").decode()
 
 
 def _check_secrets(views: Views, where: str) -> None:

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
+from curation.shards.index import INDEX
 from curation.shards.rewrite import rewrite_shards
-from curation.shards.writer import INDEX, ShardSettings
+from curation.shards.settings import ShardSettings
 from curation.storage import Storage
 from pipelines.release.copying import copy_shards
 from pipelines.release.describe import describe, write_manifest

@@ -23,7 +23,7 @@ from curation.catalog.views import Views
 from curation.redact import public_name, without_places
 from curation.schema import BOOL, DUPLICATES, FLOAT64, STRING, schema
 from curation.shards.captions import caption_query, captions_of, default_of
-from curation.shards.writer import ShardSettings
+from curation.shards.settings import ShardSettings
 from curation.storage import Storage
 
 BATCH_ROWS = 8192

@@ -11,7 +11,10 @@ import pytest
 from tests.conftest import REPO
 
 RAY_MODULES = {f"curation/engine/{n}.py" for n in ("ray_data", "ray_llm", "ray_map", "ask_ahead")}
-TRAINING_MAY = ("curation.schema", "curation.storage", "curation.media", "curation.models")
+TRAINING_MAY = tuple(
+    f"curation.{name}"
+    for name in ("errors", "ids", "media", "models", "schema", "storage", "yaml_settings")
+)
 
 
 def imports_of(path: Path) -> Iterator[str]:

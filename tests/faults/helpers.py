@@ -15,6 +15,7 @@ import pytest
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
+from curation.shards.index import read_index
 from curation.storage import Storage
 from pipelines.config import CurateConfig
 from pipelines.curate import curate
@@ -124,6 +125,13 @@ def dump(out: Path, *, skip: set[str] | None = None) -> dict[str, list[str]]:
     catalog = catalog_of(out)
     names = set(catalog.tables()) - {"runs"} - (skip or set())
     return {n: rows_of(catalog.dataset(n).to_table()) for n in sorted(names)}
+
+
+def keys_of(out: Path) -> list[str]:
+    """Keys of all samples in shards, sorted."""
+    index = read_index(Storage(str(out)), ["clip_id"])
+    assert index is not None
+    return sorted(index.column("clip_id").to_pylist())
 
 
 def shard_bytes(out: Path) -> dict[str, str]:

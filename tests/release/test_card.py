@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from curation.catalog.catalog import Catalog
-from curation.shards.writer import read_index
+from curation.shards.index import read_index
 from curation.storage import Storage
 from pipelines.config import CurateConfig
 from pipelines.redo import reshard, stored_config

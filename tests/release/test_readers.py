@@ -65,6 +65,20 @@ def test_croissant_gives_the_rows_of_the_parquet_files(
             assert one[name] == same or (not one[name] and not value), name
 
 
+def test_croissant_gives_the_rows_of_the_shard_index(croissant: Any, folder: Path) -> None:  # noqa: ANN401
+    """With 64-bit numbers without a sign, and places of members that are not there."""
+    found = {
+        plain(r["shard_index/clip_id"]): {k.split("/")[1]: plain(v) for k, v in r.items()}
+        for r in croissant.records("shard_index")
+    }
+    wanted = {r["clip_id"]: r for r in pq.read_table(folder / "shards/index.parquet").to_pylist()}
+    assert found.keys() == wanted.keys() and len(found) > 0
+    for clip, row in wanted.items():
+        for name in ("key_hash", "mp4_hash", "text_hash", "generation", "mp4_offset", "shard"):
+            assert found[clip][name] == row[name], name
+        assert row["m4a_offset"] is None and found[clip]["m4a_offset"] in (None, 0, "")
+
+
 def test_croissant_gives_the_samples_of_the_tars(
     croissant: Any,  # noqa: ANN401
     frozen_root: Path,
@@ -103,7 +117,12 @@ def test_duckdb_pandas_and_pyarrow(folder: Path, frozen_root: Path) -> None:
     frame = pd.read_parquet(clips)
     assert sorted(frame["clip_id"]) == [f[0] for f in found]
     assert frame["sharpness"].notna().all() and frame["luma_mean"].dtype == "float32"
-    assert pq.read_table(index).num_rows == len(found)
+    table = pq.read_table(index)
+    assert table.num_rows == len(found)
+    hashes = pd.read_parquet(index)["key_hash"]
+    assert hashes.dtype == "uint64" and list(hashes) == table.column("key_hash").to_pylist()
+    largest = con.execute("SELECT max(key_hash) FROM read_parquet(?)", [str(index)]).fetchall()
+    assert largest == [(max(hashes),)]
 
 
 def test_webdataset(folder: Path, frozen_root: Path) -> None:

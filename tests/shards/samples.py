@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from curation.ids import digest
+from curation.shards.index import read_index
+from curation.shards.settings import ShardReport, ShardSettings
 from curation.shards.tar import Sample
-from curation.shards.writer import (
-    ShardReport,
-    ShardSettings,
-    order_key,
-    read_index,
-    write_shards,
-)
+from curation.shards.writer import order_key, write_shards
 from curation.storage import Storage
 
 SHAPES = [(10, 64, 96), (10, 128, 96), (9, 64, 96)]
@@ -57,9 +53,13 @@ def pack(
     samples: list[Sample],
     target_bytes: int = 2**20,
     on_sample: Callable[[int], None] = lambda _: None,
+    *,
+    repack: bool = False,
+    **settings: Any,  # noqa: ANN401 - fields of ShardSettings
 ) -> ShardReport:
-    settings = ShardSettings(target_bytes=target_bytes, seed=0)
-    return write_shards(storage, lambda: samples, settings, on_sample)
+    packing = ShardSettings(target_bytes=target_bytes, **settings)
+    samples = in_order(samples, packing.seed)
+    return write_shards(storage, lambda: samples, packing, on_sample, repack=repack)
 
 
 def index_rows(storage: Storage) -> list[dict[str, Any]]:

@@ -18,9 +18,11 @@ from curation.shards.captions import (
     choose_caption,
     default_of,
 )
+from curation.shards.index import read_index
 from curation.shards.samples import kept_samples
+from curation.shards.settings import ShardSettings
 from curation.shards.tar import Sample
-from curation.shards.writer import ShardSettings, read_index, write_shards
+from curation.shards.writer import write_shards
 from curation.storage import Storage
 from tests.faults.helpers import catalog_of, make_videos, query, run
 from tests.shards.caption_stages import STAGES, without_captioning
@@ -170,7 +172,7 @@ def test_shards_are_the_same_bytes_again_and_new_when_weights_change(
     index = read_index(storage)
     assert index is not None
     assert set(index.column("num_captions").to_pylist()) >= {4, 7}
-    assert index.schema.metadata[b"clipmill.shard_format"] == b"3"
+    assert index.schema.metadata[b"clipmill.shard_format"] == b"4"
 
 
 def test_a_dataset_of_an_older_version_still_gives_its_text(root: Path, tmp_path: Path) -> None:

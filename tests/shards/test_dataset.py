@@ -11,12 +11,14 @@ from typing import Any
 
 import av
 import lance
+import pyarrow.parquet as pq
 import pytest
 
 from curation.redact import public_name
+from curation.shards.index import INDEX, read_index
 from curation.shards.samples import kept_samples
 from curation.shards.verify import Verification, verify_shards
-from curation.shards.writer import INDEX, order_key, read_index
+from curation.shards.writer import order_key
 from curation.storage import Storage, host_name
 from pipelines.redo import rejudge
 from tests.faults.helpers import catalog_of, make_videos, query, run, settings
@@ -211,21 +213,40 @@ def test_a_missing_or_damaged_index_is_told(root: Path, content: bytes | None) -
     assert ("no shard index" if content is None else "damaged") in problem
 
 
+def test_shards_of_another_version_are_told(root: Path) -> None:
+    table = read_index(Storage(root))
+    assert table is not None
+    about = dict(table.schema.metadata) | {b"clipmill.shard_format": b"3"}
+    pq.write_table(table.replace_schema_metadata(about), root / INDEX)
+    assert check(root).problems == [
+        f"{INDEX}: was written by another version: run `clipmill shard OUT`"
+    ]
+
+
+def test_a_text_that_differs_is_found(root: Path) -> None:
+    row = next(r for r in rows(root) if r["txt_bytes"])
+    data = bytearray((root / row["shard"]).read_bytes())
+    data[row["txt_offset"]] ^= 1
+    (root / row["shard"]).write_bytes(data)
+    problems = check(root, decode=False).problems
+    assert f"{row['shard']}: {row['clip_id']}: .json or .txt differ from the index" in problems
+
+
 def test_stale_verdicts_are_found(root: Path) -> None:
     middle = query(root, "SELECT median(luma_mean) m FROM clips")[0]["m"]
     rejudge(str(root), settings(judge={"rules": {"luma_mean": {"min": middle}}}))
     (problem,) = check(root, decode=False).problems
-    assert re.match(r"\d+ sharded clips are no longer kept: run `clipmill shard OUT`", problem)
+    told = r"the shards are older than the verdicts: \d+ sharded clips are no longer kept: "
+    assert re.fullmatch(told + "run `clipmill shard OUT`", problem)
 
 
 def test_kept_clips_without_a_shard_are_found(root: Path) -> None:
     catalog = catalog_of(root)
     rest = read_index(Storage(root))
     assert rest is not None
-    import pyarrow.parquet as pq
-
     pq.write_table(rest.slice(1), root / INDEX)
-    assert "1 kept clips are in no shard: run `clipmill shard OUT`" in check(root).problems
+    (problem,) = [p for p in check(root).problems if "older than the verdicts" in p]
+    assert problem.endswith(": 1 kept clip is in no shard: run `clipmill shard OUT`")
     assert catalog.has("media")
 
 

@@ -1,0 +1,1 @@
+"""What a training would read: planned, listed, looked at and measured before it runs."""

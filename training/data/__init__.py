@@ -1,0 +1,1 @@
+"""From shards to batches: index, buckets, planned order, decoding, loader."""

@@ -1,0 +1,105 @@
+"""Settings of the data from a YAML file, a preset's name, and dotted overrides.
+
+A file holds one of these, and every mistake in it is told with its key and the nearest valid one:
+
+- the keys of :class:`BucketSettings` (``shapes``, ``microbatch_tokens``, ...): a buckets file;
+- the sections of :class:`DataSettings` (``sources``, ``buckets``, ``order``, ``read``); the keys of
+  a buckets file may stand beside them;
+- any of this below ``data:``, as in the YAML of a training, whose other sections are left alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from curation.errors import ConfigError
+from curation.yaml_settings import apply_override, explained, mapping_in
+from training.data.buckets import BucketSettings
+from training.data.settings import DataSettings
+
+PREFIX = "buckets-"
+"""Of presets' files in ``configs/train``."""
+BUCKET_KEYS = frozenset(BucketSettings.model_fields)
+SECTIONS = frozenset(DataSettings.model_fields)
+
+
+def read_settings(path: str | None = None, overrides: Sequence[str] = ()) -> DataSettings:
+    """Read a file or preset, apply ``key.sub=value`` overrides, and check everything.
+
+    Args:
+        path: YAML file, or a preset's name (``laptop``, ``256px``); None: the defaults, with
+            buckets proposed from the clips.
+        overrides: ``order.microbatches=8``, ``buckets.max_crop=0.3``; keys of a buckets file may
+            be given without ``buckets.``.
+
+    Raises:
+        ConfigError: An unknown or mistyped key or value, or a bucket that the autoencoder or the
+            budget cannot hold.
+    """
+    where = path or "settings"
+    data = _sections(mapping_in(_text(path), where) if path else {}, where)
+    for text in overrides:
+        key = text.partition("=")[0].split(".")[0]
+        _check_keys([key], SECTIONS | BUCKET_KEYS, text)
+        apply_override(data, f"buckets.{text}" if key in BUCKET_KEYS else text)
+    try:
+        return DataSettings.model_validate(data)
+    except ValidationError as exc:
+        raise explained(exc, DataSettings, where) from exc
+
+
+def preset_names() -> list[str]:
+    """Names of the buckets files that travel with the package."""
+    folder = resources.files("configs") / "train"
+    names = (p.name for p in folder.iterdir())
+    return sorted(
+        n.removeprefix(PREFIX).removesuffix(".yaml")
+        for n in names
+        if n.startswith(PREFIX) and n.endswith(".yaml")
+    )
+
+
+def _text(path: str) -> str:
+    if path in preset_names():
+        return (resources.files("configs") / "train" / f"{PREFIX}{path}.yaml").read_text()
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        known = ", ".join(preset_names())
+        raise ConfigError(
+            f"cannot be read: {exc}", where=path, mend=f"a YAML file, or one of: {known}"
+        ) from exc
+
+
+def _sections(data: dict[str, Any], where: str) -> dict[str, Any]:
+    """The sections of :class:`DataSettings`, whichever form the file has."""
+    if "data" in data:
+        if not isinstance(data["data"], dict):
+            raise ConfigError("data: must be a mapping of sections", where=where)
+        data = data["data"]
+    _check_keys(data, SECTIONS | BUCKET_KEYS, where)
+    flat = {key: value for key, value in data.items() if key in BUCKET_KEYS}
+    sections = {key: value for key, value in data.items() if key in SECTIONS}
+    if not flat:
+        return sections
+    if sections.get("buckets"):
+        raise ConfigError(
+            f"{', '.join(sorted(flat))} beside a section buckets",
+            where=where,
+            mend="put all of them into it",
+        )
+    return sections | {"buckets": flat}
+
+
+def _check_keys(keys: Iterable[object], known: frozenset[str], where: str) -> None:
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
+            mend = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown key {str(key)!r}", where=where, mend=mend)
