@@ -1,4 +1,4 @@
-"""The captions of a sample: which texts a clip has, their weights, and how a trainer draws one.
+"""The captions of a sample: which texts a clip has, and their weights in a trainer's draw.
 
 A sample's ``.json`` holds every usable text under ``captions``, so one clip can be trained on with
 captions of several lengths and styles. The kinds:
@@ -175,34 +175,6 @@ def checks_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
         "alignment": None if alignment is None else round(alignment, ALIGNMENT_DIGITS),
         "model": row.get("caption_alignment_model"),
     }
-
-
-def choose_caption(record: Mapping[str, Any], draw: float) -> tuple[str, str]:
-    """Draw a caption of a sample by weight.
-
-    Args:
-        record: The content of its ``.json``.
-        draw: Uniform in [0, 1); the same number gives the same caption.
-
-    Returns:
-        Kind and text. When no text has a weight, the default caption; empty strings when there is
-        none either.
-
-    Raises:
-        ValueError: The number is outside of [0, 1).
-    """
-    if not 0 <= draw < 1:
-        raise ValueError(f"draw must be in [0, 1), got {draw!r}")
-    entries = [e for e in record.get("captions", ()) if e["weight"] > 0]
-    if not entries:
-        text = record.get("caption") or ""
-        return (record.get("caption_kind") or "given", text) if text else ("", "")
-    left = draw * math.fsum(e["weight"] for e in entries)
-    for entry in entries:
-        left -= entry["weight"]
-        if left < 0:
-            return entry["kind"], entry["text"]
-    return entries[-1]["kind"], entries[-1]["text"]  # the sum was rounded up
 
 
 def _texts(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

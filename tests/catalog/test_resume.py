@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
+from pipelines.redo import reshard
 from pipelines.run_report import RunReport
-from tests.faults.helpers import dump, make_video, make_videos, query, run, shard_bytes
+from tests.faults.helpers import (
+    dump,
+    keys_of,
+    make_video,
+    make_videos,
+    query,
+    run,
+    settings,
+    shard_bytes,
+)
 
 NUM_VIDEOS = 3
 GATED = ("cut", "retest", "caption", "check")
@@ -112,6 +122,9 @@ def test_a_softer_rule_cuts_the_new_and_a_stricter_one_computes_nothing(
     assert set(stages_run(softer)) == set(GATED)
     assert softer.stages["cut"]["rows"] == softer.account.clips["total"] - kept
     assert softer.balanced and softer.account.clips["kept"] == softer.account.clips["total"]
+    assert softer.shards is not None and softer.shards.generation == 1, "the new come beside"
+    assert keys_of(out) == keys_of(given) and shard_bytes(out) != shard_bytes(given)
+    assert reshard(str(out), settings(), repack=True).generation == 0
     assert shard_bytes(out) == shard_bytes(given)
     media = dump(out)["media"]
     stricter = run(inputs, out, **strict)
@@ -160,9 +173,9 @@ def test_a_new_video_adds_only_its_own_work(again: tuple[Path, Path], tmp_path: 
 
 def test_operational_settings_change_no_fingerprint(again: tuple[Path, Path]) -> None:
     inputs, out = again
-    settings: dict[str, Any] = {
+    sections: dict[str, Any] = {
         "signals": {"segment_frames": 100, "threads": 2, "batch_size": 3},
         "score": {"resources": {"num_cpus": 2.0}},
         "run": {"commit_rows": 1},
     }
-    assert run(inputs, out, **settings).videos_run == 0
+    assert run(inputs, out, **sections).videos_run == 0

@@ -14,8 +14,17 @@ from typing import Any
 
 import pytest
 
+from pipelines.redo import reshard
 from pipelines.run_report import RunReport
-from tests.faults.helpers import make_video, make_videos, query, run, shard_bytes
+from tests.faults.helpers import (
+    keys_of,
+    make_video,
+    make_videos,
+    query,
+    run,
+    settings,
+    shard_bytes,
+)
 
 STRICT: dict[str, Any] = {"judge": {"rules": {"luma_mean": {"min": 0.99}}}}
 """Rules that keep nothing."""
@@ -113,7 +122,10 @@ def test_a_touched_file_is_read_again_but_not_analysed_again(story: Story) -> No
 def test_the_way_there_leaves_no_trace_in_the_result(story: Story, tmp_path: Path) -> None:
     fresh = run(story.inputs, tmp_path / "out")
     assert story.reports[-1].account.as_dict() == fresh.account.as_dict()
-    assert shard_bytes(story.out) == shard_bytes(tmp_path / "out")
+    assert keys_of(story.out) == keys_of(tmp_path / "out")
+    packed = Path(shutil.copytree(story.out, tmp_path / "packed anew"))
+    reshard(str(packed), settings(), repack=True)
+    assert shard_bytes(packed) == shard_bytes(tmp_path / "out")
 
 
 def test_bytes_that_went_or_changed_after_their_analysis_are_not_cut(tmp_path: Path) -> None:

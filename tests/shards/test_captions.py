@@ -15,7 +15,6 @@ from curation.catalog.catalog import Catalog
 from curation.shards.captions import (
     DEFAULT_WEIGHTS,
     captions_of,
-    choose_caption,
     default_of,
 )
 from curation.shards.index import read_index
@@ -26,6 +25,7 @@ from curation.shards.writer import write_shards
 from curation.storage import Storage
 from tests.faults.helpers import catalog_of, make_videos, query, run
 from tests.shards.caption_stages import STAGES, without_captioning
+from training.data.captions import choose_caption
 
 GIVEN = "words of a person"
 

@@ -1,0 +1,1 @@
+"""Small whole programs that use the shards: a loop of one's own, and no Clipmill at all."""
