@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from curation.media.fit import EXACT
 from tests.bench import loader_others
+from training.data.decode import RGB_EXACT
 from training.data.geometry import Draws, target_times_s, window_start_s
 from training.data.index import ShardIndex
 from training.data.loader import ClipLoader
@@ -107,7 +107,7 @@ def write_job(root: str, folder: Path, settings: DataSettings, passes: int) -> d
 def _interpolation(name: str) -> int:
     from av.video.reformatter import Interpolation
 
-    return Interpolation[name] | EXACT | Interpolation.FULL_CHR_H_INT
+    return Interpolation[name] | RGB_EXACT
 
 
 def _member(root: str, index: ShardIndex, at: int, kind: str) -> bytes:

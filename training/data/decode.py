@@ -40,6 +40,8 @@ av.logging.set_level(av.logging.PANIC)  # damage is raised, not printed by FFmpe
 logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 Scaling = Literal["area", "bilinear", "bicubic", "lanczos"]
+RGB_EXACT = EXACT | Interpolation.FULL_CHR_H_INT
+"""Flags of the scaler: the same on every machine, and white stays 255."""
 EARLY_S = 1e-4
 """A frame counts as on screen so much before its time, at least: rates are stored as means, and
 times are sums of rounded numbers. Half a tick of the clip's clock counts too, if it is longer."""
@@ -249,7 +251,7 @@ class _Writer:
 
     def __init__(self, out: NDArray[np.uint8], view: View) -> None:
         self._out, self._view = out, view
-        self._method = Interpolation[view.scaling.upper()] | EXACT | Interpolation.FULL_CHR_H_INT
+        self._method = Interpolation[view.scaling.upper()] | RGB_EXACT
         self._done: dict[int, int] = {}
 
     def __call__(self, frame: VideoFrame, place: int) -> None:
