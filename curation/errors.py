@@ -80,6 +80,13 @@ class CatalogError(ClipmillError):
     """A dataset root that cannot be used as asked."""
 
 
+class DamagedError(CatalogError):
+    """A file of a dataset root that is there, and whose content makes no sense.
+
+    One that is missing, or that its store would not give, is none.
+    """
+
+
 class BudgetError(ClipmillError):
     """More unexpected failures than ``run.max_internal_errors``."""
 

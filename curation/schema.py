@@ -227,3 +227,23 @@ SIBLING_INDEX = schema(
 )
 SIBLINGS_FOLDER = "latents"
 """``latents/<fingerprint of the encoder>/``: set.json, index.parquet and the tars."""
+SIBLING_READS = {"mp4": "mp4_hash", "text": "text_hash"}
+"""What an encoder may read of a sample, and the column that tells one state of it from another."""
+SIBLINGS_MEND = "run the program that wrote {folder} again"
+"""What mends a set of siblings, whatever is wrong with it."""
+
+
+def sibling_reads(about: object) -> tuple[str, ...] | None:
+    """What the encoder of a set reads, as its ``set.json`` says; None when that is damaged.
+
+    Args:
+        about: The parsed file; None when there is none.
+    """
+    if not isinstance(about, dict) or "description" not in about:
+        return None
+    reads = about.get("reads")
+    if not isinstance(reads, list) or not reads:
+        return None
+    if not all(isinstance(kind, str) and kind in SIBLING_READS for kind in reads):
+        return None
+    return tuple(kind for kind in SIBLING_READS if kind in reads)

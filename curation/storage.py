@@ -20,11 +20,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from curation.errors import CatalogError, ErrorCode, MediaError
+from curation.errors import CatalogError, DamagedError, ErrorCode, MediaError
 
 CHUNK_BYTES = 4 * 2**20
+DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError)
+"""What Arrow raises at bytes that are no sound Parquet: most often a plain OSError."""
 
 
 class Storage:
@@ -93,6 +97,32 @@ class Storage:
         """Open a file for reading bytes."""
         return cast(BinaryIO, self.fs.open(self.path(name), "rb"))
 
+    @contextlib.contextmanager
+    def open_table(
+        self,
+        name: str,
+        *,
+        mend: str = "",
+        **options: Any,  # noqa: ANN401 - of ParquetFile
+    ) -> Iterator[pq.ParquetFile]:
+        """Open a Parquet table; the block does nothing but read it.
+
+        What the reader of Parquet cannot make sense of is damage, and so is a page that differs
+        from its checksum, where it has one. What the store itself raises (no such file, no network,
+        no right to read) is none and passes as it is.
+
+        Raises:
+            DamagedError: With the mend that was given.
+        """
+        with self.open_read(name) as source:
+            watched = _Watched(source)
+            try:
+                yield pq.ParquetFile(watched, page_checksum_verification=True, **options)
+            except DAMAGE as exc:
+                if watched.failed:
+                    raise
+                raise DamagedError(f"damaged: {_first_line(exc)}", where=name, mend=mend) from exc
+
     def local_copy(self, name: str, folder: Path) -> str:
         """Path of a file for readers that need one: itself, or a copy in a scratch folder."""
         if self.local:
@@ -133,10 +163,10 @@ class Storage:
             out.write(data)
 
     def read_json(self, name: str) -> Any:  # noqa: ANN401 - JSON is any
-        """Parse a JSON file; None when it is missing or was never finished."""
+        """Parse a JSON file; None when it is missing, was never finished or is no JSON."""
         try:
             return json.loads(self.read_bytes(name))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return None
 
     def write_json(self, name: str, value: object) -> None:
@@ -192,6 +222,47 @@ class Storage:
         else:
             self.fs.put_file(str(local), target)
             local.unlink()
+
+
+class _Watched:
+    """A file that remembers whether its store failed: that is no damage of what stands in it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.failed = file, False
+        self.closed = False  # asked by Arrow; the one who opened the file closes it
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        try:
+            return self._file.read(size)
+        except (MemoryError, OverflowError, ValueError):  # a damaged file tells of absurd sizes
+            raise
+        except Exception:  # aiohttp and botocore raise families of their own
+            self.failed = True
+            raise
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, of which the store hears at the next reading."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        """Asked by Arrow."""
+        return True
+
+    def seekable(self) -> bool:
+        """Asked by Arrow."""
+        return True
+
+    def close(self) -> None:
+        """Nothing: see ``closed``."""
+
+
+def _first_line(exc: BaseException) -> str:
+    return next(iter(str(exc).splitlines()), type(exc).__name__)
 
 
 def _link(finished: str, target: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.removal.gone import CLIP_COLUMNS, Gone
 from curation.storage import Storage
@@ -22,7 +21,7 @@ def gone_in_file(storage: Storage, name: str, gone: Gone) -> Iterator[str]:
     Raises:
         OSError: The file cannot be read.
         tarfile.TarError: A tar is damaged.
-        pa.ArrowException: A table is damaged.
+        DamagedError: A table is damaged.
     """
     if name.endswith(".tar"):
         yield from _in_tar(storage, name, gone)
@@ -57,8 +56,7 @@ def _hides_record(data: bytes, gone: Gone) -> bool:
 
 def _in_parquet(storage: Storage, name: str, gone: Gone) -> Iterator[str]:
     """Rows that name what is gone, or a span of it."""
-    with storage.open_read(name) as source:
-        table = pq.ParquetFile(source)
+    with storage.open_table(name) as table:
         names = set(table.schema_arrow.names)
         ids = [c for c in (*CLIP_COLUMNS, "video_id") if c in names]
         times = [c for c in ("start_s", "end_s") if c in names]

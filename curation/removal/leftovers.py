@@ -9,11 +9,10 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 
-import pyarrow as pa
-
 from curation.catalog.catalog import FOLDER as CATALOG
 from curation.catalog.catalog import Catalog
 from curation.engine.attempts import FOLDER as ATTEMPTS
+from curation.errors import DamagedError
 from curation.removal.files import OWN, all_files
 from curation.removal.gone import Gone
 from curation.removal.history import remembers
@@ -60,5 +59,6 @@ def _all(catalog: Catalog, gone: Gone) -> Iterator[str]:
         try:
             for text in gone_in_file(catalog.storage, name, gone):
                 yield f"{name}: {text}, which was removed"
-        except (OSError, tarfile.TarError, pa.ArrowException) as exc:
-            yield f"{name}: cannot be searched for what was removed: {exc}"
+        except (OSError, tarfile.TarError, DamagedError) as exc:
+            why = exc.what if isinstance(exc, DamagedError) else exc
+            yield f"{name}: cannot be searched for what was removed: {why}"

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from curation.catalog.catalog import FOLDER as CATALOG
 from curation.catalog.catalog import Catalog
+from curation.errors import DamagedError
 from curation.removal.columns import buffers_of, byte_columns, scan_buffers
 from curation.removal.files import OWN, all_files
 from curation.removal.gone import Gone
@@ -126,12 +124,11 @@ class _Search:
 
     def _parquet(self, name: str) -> Iterator[memoryview]:
         try:
-            with self._storage.open_read(name) as source:
-                table = pq.ParquetFile(source)
+            with self._storage.open_table(name) as table:
                 names = byte_columns(table.schema_arrow)
                 for batch in table.iter_batches(PARQUET_ROWS, columns=names) if names else ():
                     yield from buffers_of(batch, names)
-        except pa.ArrowException:  # no table by its content: its bytes were looked at
+        except DamagedError:  # no table by its content: its bytes were looked at
             return
 
     def _look(self, where: str, buffer: memoryview, *, ids: bool) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import tarfile
 
-import pyarrow as pa
-
-from curation.errors import CatalogError
+from curation.errors import CatalogError, DamagedError
 from curation.removal.files import RELEASES
 from curation.removal.gone import Gone
 from curation.removal.inside import gone_in_file
@@ -45,8 +43,9 @@ def _holds(storage: Storage, tag: str, gone: Gone) -> bool:
         try:
             if gone.names(name) or next(gone_in_file(storage, name, gone), None) is not None:
                 return True
-        except (OSError, tarfile.TarError, pa.ArrowException) as exc:
+        except (OSError, tarfile.TarError, DamagedError) as exc:
+            why = exc.what if isinstance(exc, DamagedError) else exc
             raise CatalogError(
-                f"cannot be read: {exc}", where=name, mend="remove or withdraw the release first"
+                f"cannot be read: {why}", where=name, mend="remove or withdraw the release first"
             ) from exc
     return False

@@ -6,10 +6,9 @@ import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
-from curation.shards.index import INDEX, VERDICTS, Verdicts, batches, metadata_of
+from curation.shards.index import INDEX, MEND, VERDICTS, Verdicts, batches, metadata_of
 
 KEPT = "verdict = 'kept' AND media_path IS NOT NULL"
-MEND = "run `clipmill shard OUT`"
 COLUMNS = ["clip_id", "split", "mp4_sha256"]
 
 

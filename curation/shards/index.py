@@ -16,12 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.errors import DamagedError
 from curation.ids import hash64
-from curation.schema import SHARD_INDEX, SHARD_INDEX_NAME
+from curation.schema import (
+    SHARD_INDEX,
+    SHARD_INDEX_NAME,
+    SIBLING_INDEX,
+    SIBLINGS_FOLDER,
+    SIBLINGS_MEND,
+)
 from curation.storage import CHUNK_BYTES, Storage
 
 FOLDER = "shards"
 INDEX = SHARD_INDEX_NAME
+MEND = "run `clipmill shard OUT`"
 FORMAT_VERSION = 4
 
 PLAN = b"clipmill.plan"  # what the shards hold: see plans.plan_digest
@@ -114,11 +122,59 @@ class Verdicts:
 
 
 def read_index(storage: Storage, columns: list[str] | None = None) -> pa.Table | None:
-    """The whole index, or None when nothing was sharded yet; for small ones and few columns."""
+    """The whole index, or None when nothing was sharded yet; for small ones and few columns.
+
+    Raises:
+        DamagedError: It is damaged.
+    """
     if not storage.exists(INDEX):
         return None
-    with storage.open_read(INDEX) as source:
-        return pq.read_table(source, columns=columns)
+    with open_index(storage, INDEX, columns) as file:
+        return file.read(columns=columns)
+
+
+@contextmanager
+def open_index(
+    storage: Storage, name: str, columns: list[str] | None = None
+) -> Iterator[pq.ParquetFile]:
+    """Open an index of shards or of siblings; the block does nothing but read it.
+
+    Args:
+        storage: The dataset root.
+        name: Of the index.
+        columns: Those that are to be read; they are looked for. None: all, whatever they are.
+
+    Raises:
+        DamagedError: It is damaged or lacks one of the columns; what the store raises passes.
+    """
+    with storage.open_table(name, mend=mend_of(name)) as file:
+        there = file.schema_arrow
+        for column in columns or ["shard"]:
+            wanted = (SHARD_INDEX if column in SHARD_INDEX.names else SIBLING_INDEX).field(column)
+            if there.get_field_index(column) < 0 or there.field(column).type != wanted.type:
+                raise pa.ArrowInvalid(f"it has no column {column} of {wanted.type}")
+        yield file
+
+
+def mend_of(name: str) -> str:
+    """What makes a damaged index anew."""
+    folder, _, rest = name.partition("/")
+    if folder != SIBLINGS_FOLDER:
+        return MEND
+    return SIBLINGS_MEND.format(folder=f"{folder}/{rest.partition('/')[0]}")
+
+
+def check_whole(storage: Storage, name: str, schema: pa.Schema) -> None:
+    """Read all of an index.
+
+    Raises:
+        DamagedError: Anything in it is damaged, or it has other columns.
+    """
+    with open_index(storage, name, schema.names) as file:
+        if not file.schema_arrow.remove_metadata().equals(schema):
+            raise pa.ArrowInvalid("it has not the columns of such an index")
+        for _ in _batches_of(file, None):
+            pass
 
 
 def schema_of(storage: Storage, name: str = INDEX) -> pa.Schema | None:
@@ -126,9 +182,9 @@ def schema_of(storage: Storage, name: str = INDEX) -> pa.Schema | None:
     if not storage.exists(name):
         return None
     try:
-        with storage.open_read(name) as source:
-            return pq.read_schema(source)
-    except (pa.ArrowException, OSError):
+        with open_index(storage, name) as file:
+            return file.schema_arrow
+    except DamagedError:
         return None
 
 
@@ -144,10 +200,20 @@ def batches(
     """The rows of an index, some at a time.
 
     Raises:
-        pa.ArrowException: It is damaged.
+        DamagedError: It is damaged, or lacks a column.
     """
-    with storage.open_read(name) as source:
-        yield from pq.ParquetFile(source).iter_batches(BATCH_ROWS, columns=columns)
+    with open_index(storage, name, columns) as file:
+        yield from _batches_of(file, columns)
+
+
+def _batches_of(file: pq.ParquetFile, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+    """All rows of a file; Arrow ends without a word where one of the columns does."""
+    rows = 0
+    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+        rows += batch.num_rows
+        yield batch
+    if rows != file.metadata.num_rows:
+        raise pa.ArrowInvalid(f"it ends after {rows} of {file.metadata.num_rows} rows")
 
 
 def by_shard(
@@ -159,6 +225,9 @@ def by_shard(
         storage: The dataset root.
         name: Of the index; it has a column ``shard``.
         columns: Those that are wanted, ``shard`` among them; None: all.
+
+    Raises:
+        DamagedError: It is damaged, or lacks a column.
     """
     shard, held = "", []
     for batch in batches(storage, name, columns):
@@ -176,10 +245,13 @@ def by_shard(
 
 
 def rows_of_shard(storage: Storage, shard: str, columns: list[str]) -> pa.Table:
-    """The rows of one shard, in their order."""
+    """The rows of one shard, in their order.
+
+    Raises:
+        DamagedError: The index is damaged, or lacks a column.
+    """
     found = []
-    with storage.open_read(INDEX) as source:
-        file = pq.ParquetFile(source)
+    with open_index(storage, INDEX, [*columns, "shard"]) as file:
         column = file.schema_arrow.get_field_index("shard")
         for group in range(file.metadata.num_row_groups):
             known = file.metadata.row_group(group).column(column).statistics
@@ -218,7 +290,7 @@ def write_index(
 
     with (
         storage.open_write(name) as out,
-        pq.ParquetWriter(out, schema, compression="zstd") as writer,
+        pq.ParquetWriter(out, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
 
         def take(rows: pa.Table) -> None:

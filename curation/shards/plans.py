@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from curation.errors import CatalogError
+from curation.errors import CatalogError, DamagedError
 from curation.ids import canonical_json, hash64, sha_prefix64
+from curation.schema import SHARD_INDEX
 from curation.shards.index import (
     FORMAT,
     FORMAT_VERSION,
@@ -28,6 +29,7 @@ from curation.shards.index import (
     ShardName,
     Verdicts,
     by_shard,
+    check_whole,
     metadata_of,
 )
 from curation.shards.settings import ShardSettings
@@ -151,6 +153,7 @@ def standing_shards(storage: Storage, settings: ShardSettings) -> Standing | Non
     names, folders, counts, whole = list[str](), list[str](), list[int](), list[bool]()
     columns = [list[np.ndarray]() for _ in HASHES]
     try:
+        check_whole(storage, INDEX, SHARD_INDEX)  # rows of shards that stay are copied whole
         for shard, rows in by_shard(storage, INDEX, ["shard", "shard_bytes", *HASHES]):
             parsed = ShardName.parse(shard)
             if parsed is None:
@@ -162,7 +165,7 @@ def standing_shards(storage: Storage, settings: ShardSettings) -> Standing | Non
             whole.append(storage.exists(shard) and storage.size_bytes(shard) == size)
             for column, name in zip(columns, HASHES, strict=True):
                 column.append(rows.column(name).to_numpy())
-    except pa.ArrowException:  # damaged: write it anew
+    except DamagedError:  # packed anew
         return None
     if len(set(names)) < len(names):
         return None

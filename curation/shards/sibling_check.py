@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from curation.errors import DamagedError
 from curation.schema import SIBLING_INDEX, SIBLINGS_FOLDER
-from curation.shards.index import INDEX, ShardName, by_shard, hash_file
+from curation.shards.index import INDEX, ShardName, batches, by_shard, check_whole, hash_file
 from curation.shards.sibling_rows import (
     FINGERPRINT,
     READS,
@@ -21,7 +21,7 @@ from curation.shards.sibling_rows import (
     same_samples,
     sets_of,
 )
-from curation.shards.siblings import MEND, OF_SHARDS, OF_TARS, SUFFIX, fold, read_about
+from curation.shards.siblings import OF_SHARDS, OF_TARS, SUFFIX, fold, read_about
 from curation.shards.tar import new_tar
 from curation.storage import Storage
 
@@ -44,24 +44,22 @@ def check_siblings(storage: Storage) -> list[str]:
         rows = SetRows(storage, name)
         try:
             found += _check(storage, rows)
-        except (pa.ArrowException, KeyError) as exc:
-            found.append(f"{rows.index}: damaged: {exc}: {MEND}")
+        except DamagedError as exc:
+            found.append(f"{exc.where}: {exc.what}: {exc.mend}")
     return found
 
 
 def _check(storage: Storage, rows: SetRows) -> Iterator[str]:
     about = read_about(storage, rows)
     if about is None:
-        yield f"{rows.about}: missing or damaged: remove {rows.folder} and {MEND}"
+        yield f"{rows.about}: missing or damaged: remove {rows.folder} and {rows.mend}"
         return
     if not rows.finished:
-        yield f"{rows.folder}: was begun and not finished: {MEND}"
+        yield f"{rows.folder}: was begun and not finished: {rows.mend}"
         return
-    with storage.open_read(rows.index) as source:
-        if not pq.read_schema(source).remove_metadata().equals(SIBLING_INDEX):
-            raise pa.ArrowInvalid("it has not the columns of an index of siblings")
+    check_whole(storage, rows.index, SIBLING_INDEX)
     if storage.walk(rows.work):
-        yield f"{rows.folder}: more was begun and not finished: {MEND}"
+        yield f"{rows.folder}: more was begun and not finished: {rows.mend}"
     if text := _staleness(storage, rows, tuple(about["reads"])):
         yield text
     named = set[str]()
@@ -70,11 +68,11 @@ def _check(storage: Storage, rows: SetRows) -> Iterator[str]:
         named.add(tar)
         known = table.slice(0, 1).to_pylist()[0]
         if ShardName.parse(shard) is None or known["sibling"] != tar:
-            yield f"{rows.index}: {known['sibling']!r} is no tar beside {shard!r}: {MEND}"
+            yield f"{rows.index}: {known['sibling']!r} is no tar beside {shard!r}: {rows.mend}"
         elif not storage.exists(tar):
-            yield f"{tar}: missing: {MEND}"
+            yield f"{tar}: missing: {rows.mend}"
         elif hash_file(storage, tar) != (known["sibling_sha256"], known["sibling_bytes"]):
-            yield f"{tar}: bytes differ from the index: {MEND}"
+            yield f"{tar}: bytes differ from the index: {rows.mend}"
     for name in rows.files():
         if name not in named:
             yield f"{name}: not in the index of its set"
@@ -92,7 +90,7 @@ def _staleness(storage: Storage, rows: SetRows, reads: tuple[str, ...]) -> str:
     if not counts.total():
         return ""
     told = ", ".join(f"{counts[kind]} {text}" for kind, text in WORDS.items() if counts[kind])
-    return f"{rows.folder}: stale: of the siblings of {total} samples {told}: {MEND}"
+    return f"{rows.folder}: stale: of the siblings of {total} samples {told}: {rows.mend}"
 
 
 def _differences(
@@ -217,8 +215,7 @@ def _concerned(rows: SetRows, clips: Collection[str]) -> Iterator[tuple[str, pa.
 
 def _names(storage: Storage, table: str, clips: frozenset[str]) -> bool:
     """True when a table has a row of any of some clips."""
-    with storage.open_read(table) as source:
-        for batch in pq.ParquetFile(source).iter_batches(columns=["clip_id"]):
-            if not clips.isdisjoint(batch.column(0).to_pylist()):
-                return True
-    return False
+    return any(
+        not clips.isdisjoint(batch.column(0).to_pylist())
+        for batch in batches(storage, table, ["clip_id"])
+    )

@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.schema import SIBLING_INDEX, SIBLINGS_FOLDER
-from curation.shards.index import FOLDER, by_shard, key_of
+from curation.errors import DamagedError
+from curation.schema import SIBLING_INDEX, SIBLING_READS, SIBLINGS_FOLDER
+from curation.shards.index import FOLDER, by_shard, check_whole, key_of, mend_of, open_index
 from curation.storage import Storage
 
 FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
-READS = {"mp4": "mp4_hash", "text": "text_hash"}
-"""What an encoder may read of a sample, and the column that tells one state of it from another."""
+READS = SIBLING_READS
 
 
 class SetRows:
@@ -44,6 +44,11 @@ class SetRows:
         self._aside = f"{self.work}/index.parquet"
 
     @property
+    def mend(self) -> str:
+        """What makes the set whole and current, in words."""
+        return mend_of(self.index)
+
+    @property
     def finished(self) -> bool:
         """True when the set has its index."""
         return self.storage.exists(self.index)
@@ -58,9 +63,7 @@ class SetRows:
 
     def put_part(self, shard: str, rows: list[dict[str, Any]]) -> None:
         """Remember the rows of a tar; without any: the tar counts no more."""
-        table = pa.Table.from_pylist(rows, schema=SIBLING_INDEX)
-        with self.storage.open_write(self.part_of(shard)) as out:
-            pq.write_table(table, out)
+        self._write(self.part_of(shard), pa.Table.from_pylist(rows, schema=SIBLING_INDEX))
 
     def open_up(self) -> None:
         """Take the index away before something that it names changes; its rows stay known."""
@@ -72,11 +75,22 @@ class SetRows:
         parts = [name for name in self.storage.walk(self.work) if name.endswith(".parquet")]
         return [*([self.index] if self.finished else []), *parts]
 
+    def drop_damaged(self) -> None:
+        """Take damaged tables out: the tars that they name count no more."""
+        for name in self.tables():
+            try:
+                check_whole(self.storage, name, SIBLING_INDEX)
+            except DamagedError:
+                if name in (self.index, self._aside):
+                    self.storage.remove(name)
+                else:  # without it, older rows of its tar would count
+                    self._write(name, SIBLING_INDEX.empty_table())
+
     def by_shard(self, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
         """The rows of the tars that count, in the order of their shards.
 
         Raises:
-            pa.ArrowException: A table is damaged.
+            DamagedError: A table is damaged.
         """
         prefix = f"{self.work}/"
         parts = {
@@ -103,9 +117,13 @@ class SetRows:
         if self.storage.exists(name):
             yield from by_shard(self.storage, name, columns)
 
+    def _write(self, name: str, table: pa.Table) -> None:
+        with self.storage.open_write(name) as out:
+            pq.write_table(table, out, write_page_checksum=True)
+
     def _part(self, name: str, columns: list[str] | None) -> pa.Table:
-        with self.storage.open_read(name) as source:
-            return pq.read_table(source, columns=columns)
+        with open_index(self.storage, name, columns) as file:
+            return file.read(columns=columns)
 
 
 def sets_of(storage: Storage) -> list[str]:

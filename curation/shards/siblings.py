@@ -13,8 +13,15 @@ from typing import Any
 
 from curation.errors import CatalogError, ConfigError
 from curation.ids import canonical_json
-from curation.schema import SIBLING_INDEX
-from curation.shards.index import INDEX, by_shard, metadata_of, rows_of_shard, write_index
+from curation.schema import SIBLING_INDEX, sibling_reads
+from curation.shards.index import (
+    INDEX,
+    by_shard,
+    metadata_of,
+    rows_of_shard,
+    write_index,
+)
+from curation.shards.index import MEND as SHARD_MEND
 from curation.shards.sibling_rows import (
     FINGERPRINT,
     READS,
@@ -27,7 +34,6 @@ from curation.shards.tar import Tar, new_tar
 from curation.storage import Storage
 
 SUFFIX = "safetensors"
-MEND = "run `clipmill encode OUT` again"
 OF_SHARDS = ["clip_id", "key_hash", "mp4_hash", "text_hash"]
 OF_TARS = ["key_hash", "mp4_hash", "text_hash", "shard", "sibling", "sibling_bytes"]
 
@@ -63,7 +69,7 @@ class SiblingSet:
         self.rows = SetRows(storage, fingerprint)
         self._handed_out: dict[str, str] = {}
         if metadata_of(storage) is None:
-            raise CatalogError("no shards to encode", where=INDEX, mend="run `clipmill shard OUT`")
+            raise CatalogError("no shards to encode", where=INDEX, mend=SHARD_MEND)
         about = {"fingerprint": fingerprint, "description": description, "reads": list(self.reads)}
         known = storage.read_json(self.rows.about)
         if known is None:
@@ -85,15 +91,20 @@ class SiblingSet:
         rows = SetRows(storage, check_fingerprint(fingerprint))
         about = read_about(storage, rows)
         if about is None:
-            raise CatalogError("no set of siblings", where=rows.folder, mend=MEND)
+            raise CatalogError("no set of siblings", where=rows.folder, mend=rows.mend)
         return cls(storage, fingerprint, about["description"], about["reads"])
 
     def pending_shards(self) -> list[str]:
         """Shards without a current sibling, in order.
 
         It is missing, or its keys, their order or a hash of what the encoder reads differ. Which
-        state of each shard this speaks of is remembered until it is written.
+        state of each shard this speaks of is remembered until it is written. Of a damaged index of
+        the set nothing stays.
+
+        Raises:
+            DamagedError: The index of the shards is damaged.
         """
+        self.rows.drop_damaged()
         columns = ["shard", "shard_sha256", *OF_SHARDS]
         wanted, mine = by_shard(self.storage, INDEX, columns), self.rows.by_shard(OF_TARS)
         found = []
@@ -120,10 +131,10 @@ class SiblingSet:
         """
         wanted = rows_of_shard(self.storage, shard, [*OF_SHARDS, "shard_sha256"]).to_pylist()
         if not wanted:
-            raise CatalogError("there is no such shard", where=shard, mend=MEND)
+            raise CatalogError("there is no such shard", where=shard, mend=self.rows.mend)
         (now,) = {row.pop("shard_sha256") for row in wanted}
         if self._handed_out.get(shard, now) != now:
-            raise CatalogError("changed while it was encoded", where=shard, mend=MEND)
+            raise CatalogError("changed while it was encoded", where=shard, mend=self.rows.mend)
         name = self.rows.tar_of(shard)
         if self.storage.exists(name):
             self._put_aside(shard)
@@ -148,7 +159,7 @@ class SiblingSet:
             raise CatalogError(
                 f"{len(pending)} shards have no current sibling, {pending[0]} the first",
                 where=self.rows.folder,
-                mend=MEND,
+                mend=self.rows.mend,
             )
         named = {self.rows.tar_of(shard) for shard, _ in by_shard(self.storage, INDEX, ["shard"])}
         strays = [name for name in self.rows.files() if name not in named]
@@ -182,11 +193,7 @@ def fold(rows: SetRows, name: str, among: Any = lambda _: True) -> None:  # noqa
 def read_about(storage: Storage, rows: SetRows) -> dict[str, Any] | None:
     """What a set says of itself; None when it says nothing that can be used."""
     about = storage.read_json(rows.about)
-    if not isinstance(about, dict) or not isinstance(about.get("reads"), list):
-        return None
-    reads = about["reads"]
-    usable = reads and all(isinstance(kind, str) and kind in READS for kind in reads)
-    return about if usable and "description" in about else None
+    return about if sibling_reads(about) else None
 
 
 def check_fingerprint(text: str) -> str:

@@ -8,8 +8,7 @@ that was killed before that begins anew, and one that was killed on the way is b
 
 from __future__ import annotations
 
-import pyarrow as pa
-
+from curation.errors import DamagedError
 from curation.shards.index import FOLDER, INDEX, by_shard, shard_names
 from curation.storage import Storage
 
@@ -63,7 +62,7 @@ def _complete(storage: Storage) -> bool:
             size, places = rows.column("shard_bytes")[0].as_py(), (staged_name(shard), shard)
             if not any(storage.exists(p) and storage.size_bytes(p) == size for p in places):
                 return False
-    except pa.ArrowException:
+    except DamagedError:
         return False
     return True
 
@@ -74,5 +73,5 @@ def _names(storage: Storage, index: str) -> frozenset[str] | None:
         return None
     try:
         return frozenset(shard_names(storage, index))
-    except (pa.ArrowException, KeyError):
+    except DamagedError:
         return None

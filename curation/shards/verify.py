@@ -15,24 +15,25 @@ from typing import Any
 
 import av
 import av.error
-import pyarrow as pa
 
 from curation.catalog.catalog import Catalog
+from curation.errors import DamagedError
 from curation.ids import hash64, sha_prefix64
 from curation.removal.leftovers import leftovers
 from curation.schema import SHARD_INDEX
-from curation.shards.current import MEND, staleness
+from curation.shards.current import staleness
 from curation.shards.index import (
     FOLDER,
     FORMAT,
     FORMAT_VERSION,
     INDEX,
+    MEND,
     ShardName,
     by_shard,
+    check_whole,
     hash_file,
     key_of,
     metadata_of,
-    schema_of,
 )
 from curation.shards.sibling_check import check_siblings
 from curation.shards.tar import SOUND, text_hash
@@ -76,12 +77,13 @@ def verify_shards(
         found.problems.append(f"{INDEX}: was written by another version: {MEND}")
         return found
     try:
+        check_whole(storage, INDEX, SHARD_INDEX)
         named = _check_shards(storage, decode, found, on_sample)
         strays = [s for s in storage.walk(FOLDER) if s != INDEX and s not in named]
         found.problems += [f"{s}: not in the index" for s in strays]
         found.problems += staleness(catalog)
-    except pa.ArrowException as exc:
-        found.problems.append(f"{INDEX}: damaged: {exc}")
+    except DamagedError as exc:
+        found.problems.append(f"{exc.where}: {exc.what}: {exc.mend}")
         return found
     found.problems += check_siblings(storage)
     return found
@@ -90,14 +92,7 @@ def verify_shards(
 def _check_shards(
     storage: Storage, decode: bool, found: Verification, on_sample: Callable[[int], None]
 ) -> set[str]:
-    """Look into the shards in the order of the index; returns their names.
-
-    Raises:
-        pa.ArrowException: The index is damaged.
-    """
-    schema = schema_of(storage)
-    if schema is None or not schema.remove_metadata().equals(SHARD_INDEX):
-        raise pa.ArrowInvalid("it has not the columns of a shard index")
+    """Look into the shards in the order of the index; returns their names."""
     named, last = set[str](), None
     for shard, rows in by_shard(storage):
         found.num_shards += 1

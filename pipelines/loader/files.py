@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -21,10 +22,13 @@ def write_bytes(path: str, data: bytes) -> None:
         ConfigError: It cannot be written there.
     """
     target = Path(path)
+    if not target.name or "\0" in path:
+        raise ConfigError("is no name of a file", where=repr(path), mend="name a file to write")
     temporary = target.with_name(f".{target.name}.tmp-{uuid.uuid4().hex[:8]}")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, target)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise ConfigError(f"cannot be written: {exc.strerror}", where=str(target)) from exc

@@ -15,6 +15,10 @@ SAMPLES_AT_ONCE = 65_536
 """Clip ids are read for so many samples together: each reading goes over the whole index file."""
 
 
+MOST_STEP = 10**12
+"""Times the most microbatches of a step it is a 64-bit number still."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One microbatch as it is printed.
@@ -40,12 +44,16 @@ def parse_steps(text: str) -> range:
     """Steps from ``A:B`` (half-open) or ``A`` (one step).
 
     Raises:
-        ConfigError: It is neither, or B is below A.
+        ConfigError: It is neither, B is below A, or above ``MOST_STEP``.
     """
     first, colon, end = text.partition(":")
     if not (_whole(first) and (_whole(end) or not colon)):
         raise ConfigError(
             f"{text!r} are no steps", where="--steps", mend="A:B from 0, without B; or one step A"
+        )
+    if max(len(first), len(end)) > len(str(MOST_STEP)) or int(end or first) > MOST_STEP:
+        raise ConfigError(
+            f"{text[:40]!r}: no training has so many steps", where="--steps", mend="up to 10^12"
         )
     start = int(first)
     stop = int(end) if colon else start + 1

@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
-from curation.shards.writer import INDEX
+from curation.shards.index import INDEX, batches
 from pipelines.report.words import plural, size
 
 RowKind = Literal["step", "loss", "reason"]
@@ -108,20 +107,22 @@ def count_reasons(views: Views) -> list[ReasonCount]:
 
 
 def shard_totals(catalog: Catalog) -> ShardTotals:
-    """Totals of the shard index, read in batches; zeros when nothing was sharded yet."""
+    """Totals of the shard index, read in batches; zeros when nothing was sharded yet.
+
+    Raises:
+        DamagedError: The index is damaged.
+    """
     if not catalog.storage.exists(INDEX):
         return ShardTotals()
     samples, seconds = 0, 0.0
     sizes: dict[str, int] = {}
-    with catalog.storage.open_read(INDEX) as source:
-        columns = ["shard", "shard_bytes", "duration_s"]
-        for batch in pq.ParquetFile(source).iter_batches(65_536, columns=columns):
-            samples += batch.num_rows
-            lengths = batch.column("duration_s").to_numpy(zero_copy_only=False)
-            seconds += float(np.nansum(lengths))
-            keys = ["shard", "shard_bytes"]
-            found = pa.Table.from_batches([batch]).group_by(keys).aggregate([])
-            sizes |= {row["shard"]: row["shard_bytes"] for row in found.to_pylist()}
+    for batch in batches(catalog.storage, INDEX, ["shard", "shard_bytes", "duration_s"]):
+        samples += batch.num_rows
+        lengths = batch.column("duration_s").to_numpy(zero_copy_only=False)
+        seconds += float(np.nansum(lengths))
+        keys = ["shard", "shard_bytes"]
+        found = pa.Table.from_batches([batch]).group_by(keys).aggregate([])
+        sizes |= {row["shard"]: row["shard_bytes"] for row in found.to_pylist()}
     return ShardTotals(
         num_shards=len(sizes),
         num_samples=samples,

@@ -120,12 +120,7 @@ def measure(root: str) -> dict[str, float]:
     index.clip_ids(first[0].samples)
     keyed_s = time.perf_counter() - start
     peak_mb = _peak_mb()
-    state = {
-        "step": 123_456_789,
-        "fingerprint": plan.fingerprint(),
-        "pins": plan.pins(),
-        "shapes": [shape.model_dump() for shape in plan.bucket_settings.shapes],
-    }
+    state = plan.state(123_456_789)
     begin = time.perf_counter()
     for step in range(STEPS):
         plan.order.step(step)

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
+from curation.errors import ConfigError
 from pipelines.loader import order as order_room
+from pipelines.loader.files import write_bytes
 from tests.pipelines.conftest import REPO, clipmill
 from tests.training.synthetic import Row, some_rows, write_index
 from training.data.buckets import assign
@@ -336,7 +338,10 @@ def test_steps(many: str, buckets: str) -> None:
     given = (many, *SET, "-b", buckets, "--steps")
     assert [line["step"] for line in lines(*given, "7")] == [7] * 4
     assert lines(*given, "7:7") == []
-    for wrong in ("7:", ":3", "3:1", "-1:2", "a:b", "1:2:3", "1.5", ""):
+    last = lines(*given, str(10**12))
+    assert [line["step"] for line in last] == [10**12] * 4
+    absurd = ("0:" + "9" * 20, "9" * 20, "1" * 5000, str(10**12 + 1))
+    for wrong in ("7:", ":3", "3:1", "-1:2", "a:b", "1:2:3", "1.5", "", *absurd):
         done = clipmill("order", *given[:-1], f"--steps={wrong}")
         assert done.returncode == 2 and "--steps" in done.stderr and not done.stdout
 
@@ -381,3 +386,26 @@ def test_planning_needs_no_torch(many: str, buckets: str) -> None:
         check=False,
     )
     assert done.returncode == 2 and "needs PyTorch" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "no/such/folder/x", "x" * 250])
+def test_a_file_that_cannot_be_written_is_told(many: str, name: str) -> None:
+    done = clipmill("plan", many, *SET, f"--write={name}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    told = " ".join(done.stderr.split())
+    assert "is no name of a file" in told or "cannot be written" in told
+
+
+def test_a_name_for_the_sheet_is_needed() -> None:
+    for name in ("", ".", "a\0b"):
+        with pytest.raises(ConfigError, match="is no name of a file"):
+            write_bytes(name, b"")
+
+
+def test_a_damaged_index_is_told(many: str) -> None:
+    path = Path(many) / "shards" / "index.parquet"
+    path.write_bytes(path.read_bytes()[:-50])
+    for command in (("plan", many), ("order", many, "--steps", "0:2"), ("inspect", many)):
+        done = clipmill(*command)
+        assert done.returncode == 2 and "damaged" in done.stderr
+        assert "clipmill shard" in done.stderr and "Traceback" not in done.stderr

@@ -138,7 +138,9 @@ def test_verify_tells_of_stale_siblings(root: Path) -> None:
     assert verify_shards(catalog_of(root), decode=False).problems == []
     reshard(str(root), settings_of(root), repack=True)
     (problem,) = verify_shards(catalog_of(root), decode=False).problems
-    assert "stale" in problem and problem.endswith(": run `clipmill encode OUT` again")
+    assert "stale" in problem and problem.endswith(
+        ": run the program that wrote latents/0123456789abcdef again"
+    )
     result = CliRunner().invoke(app, ["verify", str(root), "--no-decode"])
     assert result.exit_code == 1 and "stale" in result.output
 

@@ -30,7 +30,7 @@ from tests.shards.test_swap import Killed, kill_after
 
 PRINT = "0123456789abcdef"
 SIZE = 32_000
-MEND = "run `clipmill encode OUT` again"
+MEND = f"run the program that wrote latents/{PRINT} again"
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_another_text_makes_stale_what_was_made_of_texts(
     total = len(samples)
     assert check_siblings(storage) == [
         f"latents/feedbeef: stale: of the siblings of {total} samples 1 were made of other texts: "
-        f"{MEND}"
+        f"{MEND.replace(PRINT, 'feedbeef')}"
     ]
     assert SiblingSet.open(storage, PRINT).pending_shards() == []
     one = SiblingSet.open(storage, "feedbeef")
@@ -415,7 +415,7 @@ def test_clips_go_from_every_set(
             ids = pq.read_table(whole.path(name)).column("clip_id").to_pylist()
             assert not gone & set(ids), name
     sound(whole)
-    unfinished = f"latents/feedbeef: was begun and not finished: {MEND}"
+    unfinished = f"latents/feedbeef: was begun and not finished: {MEND.replace(PRINT, 'feedbeef')}"
     assert check_siblings(whole) == [unfinished]
     assert {n: Path(whole.path(n)).stat().st_mtime_ns for n in kept} == kept
     assert remove_from_siblings(whole, gone) == []

@@ -352,3 +352,30 @@ def test_equal_clips_go_together_and_the_shapes_may_stand_in_any_order() -> None
     assert np.array_equal(
         twice.bucket[:half], assign(clips(*stored), other.buckets(), other).bucket
     )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"shapes": [shape(10**30 + 1)]},
+        {"shapes": [shape(5, 10**9)]},
+        {"shapes": [shape(5, 64, 2**40)]},
+        {"shapes": [shape(5, samples=10**12)], "microbatch_tokens": 2**31},
+        {"shapes": [shape(5, fps=1e300)]},
+        {"shapes": [shape(5, fps=1e-300)]},
+        {
+            "shapes": [shape(65537, 2**14, 2**14)],
+            "microbatch_tokens": 2**31,
+            "spatial_stride": 1024,
+        },
+        {"microbatch_tokens": 2**31 + 1},
+        {"microbatch_tokens": 10**400},
+        {"temporal_stride": 10**20},
+        {"spatial_stride": 10**20},
+        {"patch": (1, 10**20, 2)},
+        {"max_upscale": math.inf},
+    ],
+)
+def test_absurd_numbers_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        BucketSettings.model_validate(given)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
+import av
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,9 +20,10 @@ import yaml
 from tests.conftest import REPO
 from tests.media import Recording
 from tests.training.shards import Clip, number_of, numbered, write_dataset
+from training.data.decode import View, decode_clip
 from training.data.settings import DataSettings
 from training.examples import own_loop
-from training.examples.plain_webdataset import samples
+from training.examples.plain_webdataset import frames, samples
 
 SETTINGS = """
 buckets: {shapes: [{frames: 5, height_px: 32, width_px: 32, samples: 2}], microbatch_tokens: 16}
@@ -93,6 +99,33 @@ class TestPlainWebdataset:
             assert sample["record"]["clip_id"] == sample["key"]
             assert sample["video"].shape == (8, 32, 40, 3)
             assert [number_of(f) for f in sample["video"]] == [3 * n for n in range(8)]
+
+    @pytest.mark.parametrize(("stored", "fps"), [(30, 8), (24, 8), (25, 24), (12, 24), (60, 7)])
+    def test_the_frames_are_those_of_the_loader(
+        self, tmp_path: Path, stored: float, fps: float
+    ) -> None:
+        data = numbered(tmp_path, 40, Recording(fps=stored), (40, 32))
+        found = frames(data, fps)
+        times_s = [n / fps for n in range(len(found))]
+        expected = decode_clip(data, times_s, View(32, 40))
+        assert [number_of(f) for f in found] == [number_of(f) for f in expected]
+        assert len(found) == int(39 / stored * fps + 1e-6) + 1
+
+    def test_a_clip_that_does_not_begin_at_0(self, tmp_path: Path) -> None:
+        data = numbered(tmp_path, 12, Recording(fps=30), (40, 32))
+        late = io.BytesIO()
+        with av.open(io.BytesIO(data), "r") as source, av.open(late, "w", format="mp4") as target:
+            stream = source.streams.video[0]
+            copy = target.add_stream_from_template(stream)
+            ahead = 2 * cast(Fraction, stream.time_base).denominator
+            for packet in source.demux(stream):
+                if packet.dts is not None and packet.pts is not None:
+                    packet.pts, packet.dts = packet.pts + ahead, packet.dts + ahead
+                    packet.stream = copy
+                    target.mux(packet)
+        with av.open(io.BytesIO(late.getvalue()), "r") as source:
+            assert (next(source.decode(video=0)).time or 0) > 1
+        assert np.array_equal(frames(late.getvalue(), 8), frames(data, 8))
 
     def test_as_a_program(self, root: str, clips: list[Clip]) -> None:
         lines = run("training/examples/plain_webdataset.py", root).splitlines()

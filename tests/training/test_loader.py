@@ -476,3 +476,38 @@ class TestWorkers:
             timeout=60,
         )
         assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "3", "")
+
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    def test_a_loop_may_outlive_the_main_thread(self, root: str, tmp_path: Path, kind: str) -> None:
+        script = tmp_path / "aside.py"
+        script.write_text(ASIDE)
+        done = subprocess.run(
+            [sys.executable, str(script), root, kind],
+            cwd=REPO,
+            env=os.environ | {"PYTHONPATH": str(REPO)},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["4", "8"]
+
+
+ASIDE = """
+import sys, threading, time
+from tests.training.test_loader import settings
+from training.data.loader import ClipLoader
+
+def train():
+    time.sleep(0.5)  # the main thread has ended
+    print(sum(1 for _ in loader) // 6)
+
+if __name__ == "__main__":
+    loader = ClipLoader(sys.argv[1], settings(num_workers=2, worker_kind=sys.argv[2]), stop_step=4)
+    def twice():
+        train()
+        loader.stop_step = 12
+        other = threading.Thread(target=train)  # the thread that asked last is gone
+        other.start()
+    threading.Thread(target=twice).start()
+"""

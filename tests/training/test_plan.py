@@ -14,7 +14,7 @@ import pytest
 from curation.errors import CatalogError, ConfigError
 from tests.training.synthetic import Row, small_settings, some_rows, write_index
 from training.data.order import Microbatch
-from training.data.plan import DataPlan, open_plan
+from training.data.plan import DataPlan, open_plan, restarted
 from training.data.settings import DataSettings
 
 State = dict[str, Any]
@@ -23,9 +23,9 @@ NEW = some_rows(2, 20, generation=1, source="stock")
 NEWER = some_rows(1, 20, generation=2, source="stock")
 
 
-def state_of(plan: DataPlan) -> State:
+def state_of(plan: DataPlan, step: int = 0) -> State:
     """What a trainer keeps of the data, through JSON."""
-    return json.loads(json.dumps(plan.state()))
+    return json.loads(json.dumps(plan.state(step)))
 
 
 def keys(plan: DataPlan, step: int) -> list[tuple[object, ...]]:
@@ -220,9 +220,10 @@ def test_a_restart_begins_an_epoch_with_what_is_there(tmp_path: Path) -> None:
     root = write_index(tmp_path, OLD)
     plan = open_plan(small_settings(), root)
     size = plan.steps_per_epoch or 0
-    write_index(tmp_path, some_rows(3, 20, source="other"))
     step = 2 * size + 1
-    plan.restart(step)
+    state = state_of(plan, step)
+    write_index(tmp_path, some_rows(3, 20, source="other"))
+    plan = restarted(small_settings(), root, state)
     steps = step + (plan.steps_per_epoch or 0)
     first = plan.order.step(step)
     assert {batch.epoch for batch in first} == {3}  # epochs 0 to 2 have begun
@@ -234,6 +235,76 @@ def test_a_restart_begins_an_epoch_with_what_is_there(tmp_path: Path) -> None:
     assert set(found) == hashes_of(some_rows(3, 20)) and set(found.values()) == {1}
     again = open_plan(small_settings(), root, state=state_of(plan))
     assert stream(again, step, steps + 9) == stream(plan, step, steps + 9)
+
+
+@pytest.mark.parametrize("count", [3, 200])
+def test_a_restart_never_repeats_an_epoch(tmp_path: Path, count: int) -> None:
+    root = write_index(tmp_path, OLD)
+    plan = open_plan(small_settings(), root)
+    step = 5 * (plan.steps_per_epoch or 0) + 1
+    state = state_of(plan, step)
+    write_index(tmp_path, some_rows(1, count, source="other"))
+    again = restarted(small_settings(microbatches=4), root, state)
+    assert {batch.epoch for batch in again.order.step(step)} == {6}
+
+
+def test_a_restart_needs_nothing_of_what_was_pinned(tmp_path: Path) -> None:
+    root = write_index(tmp_path, OLD)
+    state = state_of(open_plan(small_settings(), root), 1)
+    write_index(tmp_path, NEW)  # nothing of generation 0 is left
+    with pytest.raises(CatalogError, match="not those the run began with"):
+        open_plan(small_settings(), root, state=state)
+    plan = restarted(small_settings(), root, state)
+    assert len(plan.index_at(1, 0)) == len(NEW)
+
+
+def test_proposed_buckets_of_a_state_are_checked(tmp_path: Path) -> None:
+    root = write_index(tmp_path, OLD)
+    state = state_of(open_plan(DataSettings(), root), 1)
+    assert state["shapes"]
+    coarse = DataSettings.model_validate({"buckets": {"spatial_stride": 23}})
+    with pytest.raises(CatalogError, match="do not fit the settings"):
+        open_plan(coarse, root, state=state)
+    for bucket in restarted(coarse, root, state).buckets:
+        assert bucket.height_px % 46 == bucket.width_px % 46 == 0
+
+
+def test_taking_new_shards_is_all_or_nothing(tmp_path: Path) -> None:
+    roots = [write_index(tmp_path / name, OLD) for name in "ab"]
+    plan = open_plan(mixture({"root": roots[0]}, {"root": roots[1]}))
+    before = state_of(plan)
+    write_index(tmp_path / "a", [*OLD, *NEW])
+    write_index(tmp_path / "b", [*OLD[1:], *NEW])
+    with pytest.raises(CatalogError, match="written anew"):
+        plan.take_new_shards(1)
+    assert state_of(plan) == before
+
+
+def test_only_the_generations_asked_for_are_taken(tmp_path: Path) -> None:
+    root = write_index(tmp_path, OLD)
+    plan = open_plan(small_settings(), root)
+    write_index(tmp_path, [*OLD, *NEW, *NEWER])
+    assert plan.take_new_shards(1, [1])
+    assert plan.newest() == [1]
+
+
+def test_phases_do_not_pile_up(tmp_path: Path) -> None:
+    root = write_index(tmp_path, OLD)
+    plan, rows = open_plan(small_settings(), root), list(OLD)
+    for generation in range(1, 6):
+        rows += some_rows(1, 4, generation=generation, source="stock")
+        write_index(tmp_path, rows)
+        assert plan.take_new_shards(1000 * generation)
+    assert len(plan.sources[0].phases) <= 3
+
+
+def test_a_divided_dataset_without_train_is_refused(tmp_path: Path) -> None:
+    rows = [replace(row, split="fit" if n % 4 else "heldout") for n, row in enumerate(OLD)]
+    root = write_index(tmp_path, rows)
+    with pytest.raises(ConfigError, match="no split is called train") as error:
+        open_plan(small_settings(), root)
+    assert "fit, heldout" in error.value.mend
+    assert len(open_plan(mixture({"split": "*"}), root).index_at(0, 0)) == len(rows)
 
 
 def test_a_state_of_another_number_of_sources_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from training.data.index import ShardIndex, load_index
 from training.data.sample import OPEN_FILES, Part, Parts, Place, SampleReader
 from training.data.settings import ReadSettings
 from training.data.siblings import Siblings
+from training.data.tasks import Task
 
 BUCKET = Bucket(5, 32, 32, 8.0, 2, 2)
 GOLDEN = [
@@ -268,7 +270,7 @@ def write_siblings(root: Path, index: ShardIndex, reads: list[str], skip: int = 
         )
         data += member
     (root / name).write_bytes(data)
-    (folder / "set.json").write_text(json.dumps({"reads": reads}))
+    (folder / "set.json").write_text(json.dumps({"reads": reads, "description": {}}))
     pq.write_table(
         pa.Table.from_pylist(rows[::-1][skip:], schema=SIBLING_INDEX), folder / "index.parquet"
     )
@@ -291,15 +293,17 @@ class TestSiblings:
     def test_refused(self, tmp_path: Path, index: ShardIndex) -> None:
         with pytest.raises(CatalogError, match="no such set") as info:
             Siblings(index, FINGERPRINT)
-        assert info.value.mend.startswith(f"clipmill encode {tmp_path}")
+        assert (
+            info.value.mend == f"run the program that wrote {tmp_path}/latents/{FINGERPRINT} again"
+        )
         folder = write_siblings(tmp_path, index, ["mp4", "text"], skip=0)
         with pytest.raises(CatalogError, match="6 of 6 latents are stale: made of another text"):
             Siblings(index, FINGERPRINT)
-        (folder / "set.json").write_text(json.dumps({"reads": ["sound"]}))
-        with pytest.raises(CatalogError, match="not mp4 or text"):
+        (folder / "set.json").write_text(json.dumps({"reads": ["sound"], "description": {}}))
+        with pytest.raises(CatalogError, match="no reads of mp4 or text"):
             Siblings(index, FINGERPRINT)
         (folder / "index.parquet").unlink()
-        (folder / "set.json").write_text(json.dumps({"reads": ["mp4"]}))
+        (folder / "set.json").write_text(json.dumps({"reads": ["mp4"], "description": {}}))
         with pytest.raises(CatalogError, match="not finished"):
             Siblings(index, FINGERPRINT)
 
@@ -346,3 +350,18 @@ def test_remote_roots(media: bytes, tmp_path: Path) -> None:
     got, out = read_one(remote.url, place_of(index, 0), ReadSettings(window="start"))
     assert got.record["clip_id"] == index.clip_ids([0])[0]
     assert number_of(out[1]) == 3
+
+
+def test_the_size_of_a_batch_counts_what_is_read() -> None:
+    """Pixels only where they are decoded, latents of each slot as they are stored."""
+    places = tuple(
+        Place(n, n, 36, 24.0, Part("a", 0, 9), Part("a", 9, 9), Part("b", 0, 100 + n))
+        for n in range(2)
+    )
+    shape = Bucket(5, 32, 48, 8.0, 3, 12)
+    task = Task("root", shape, 0, places, (0, 1, 0))
+    assert task.num_bytes == 3 * 5 * 32 * 48 * 3 + 301
+    assert replace(task, pixels=False).num_bytes == 301
+    plain = tuple(replace(place, latents=None) for place in places)
+    assert replace(task, places=plain).num_bytes == 3 * 5 * 32 * 48 * 3
+    assert replace(task, places=plain, pixels=False).num_bytes == 0

@@ -50,6 +50,7 @@ class Assembler:
             epoch=at.epoch,
             places=tuple(self._place(index, p) for p in number),
             slots=tuple(number[p] for p in positions),
+            pixels=self._settings.pixels,
         )
 
     def with_spares(self, at: Microbatch, task: Task) -> Task:

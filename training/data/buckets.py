@@ -26,6 +26,11 @@ REASONS = ("too_short", "too_small", "too_slow", "too_cropped")
 """Why a clip fits no bucket: fewer seconds than any; fewer pixels; fewer frames per second; too
 much of the picture would be cut off. Where reasons differ by bucket, the one that came closest to
 fitting counts: the later in this list."""
+MOST_FRAMES, MOST_SIDE_PX, MOST_SAMPLES = 2**16 + 1, 2**15, 2**20
+MOST_TOKENS = 2**31
+MOST_BYTES = 2**40
+"""Beyond what anybody trains on: numbers above are slips of the pen, and are told as such instead
+of ending in a lack of memory."""
 SLACK = 1e-6
 SLACK_S = 1e-3
 """Rates are stored as means: a clip of exactly the bucket's span must not fail by a rounding."""
@@ -80,11 +85,11 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    frames: int = Field(ge=1)
-    height_px: int = Field(ge=1)
-    width_px: int = Field(ge=1)
-    fps: float = Field(default=8.0, gt=0, allow_inf_nan=False)
-    samples: int | None = Field(default=None, ge=1)
+    frames: int = Field(ge=1, le=MOST_FRAMES)
+    height_px: int = Field(ge=1, le=MOST_SIDE_PX)
+    width_px: int = Field(ge=1, le=MOST_SIDE_PX)
+    fps: float = Field(default=8.0, ge=1e-3, le=1000)
+    samples: int | None = Field(default=None, ge=1, le=MOST_SAMPLES)
 
 
 class BucketSettings(BaseModel):
@@ -107,19 +112,19 @@ class BucketSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     shapes: tuple[Shape, ...] = ()
-    microbatch_tokens: int = Field(default=8192, ge=1)
+    microbatch_tokens: int = Field(default=8192, ge=1, le=MOST_TOKENS)
     cost_tolerance: float = Field(default=0.25, ge=0, lt=1)
-    temporal_stride: int = Field(default=4, ge=1)
-    spatial_stride: int = Field(default=8, ge=1)
+    temporal_stride: int = Field(default=4, ge=1, le=1024)
+    spatial_stride: int = Field(default=8, ge=1, le=1024)
     patch: tuple[int, int, int] = (1, 2, 2)
     max_crop: float = Field(default=0.5, ge=0, lt=1)
-    max_upscale: float = Field(default=1.0, ge=1)
-    max_rate: float = Field(default=1.02, ge=1)
+    max_upscale: float = Field(default=1.0, ge=1, le=1e6)
+    max_rate: float = Field(default=1.02, ge=1, le=1e6)
 
     @model_validator(mode="after")
     def _fits(self) -> BucketSettings:
-        if min(self.patch) < 1:
-            raise ValueError(f"patch {self.patch}: all three sides are at least 1")
+        if min(self.patch) < 1 or max(self.patch) > 1024:
+            raise ValueError(f"patch {self.patch}: all three sides are at least 1 and at most 1024")
         for shape in self.shapes:
             self.check(shape)
         self.buckets()
@@ -195,6 +200,12 @@ class BucketSettings(BaseModel):
             raise ValueError(
                 f"bucket {bucket.name}: {max(1, samples)} x {tokens} tokens are more than "
                 f"microbatch_tokens={self.microbatch_tokens}"
+            )
+        size = samples * shape.frames * shape.height_px * shape.width_px * 3
+        if size > MOST_BYTES:
+            raise ValueError(
+                f"bucket {bucket.name}: a microbatch of {samples} samples has {size} bytes of "
+                f"pixels; at most {MOST_BYTES}"
             )
         return bucket
 

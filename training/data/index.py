@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from curation.errors import CatalogError
-from curation.schema import SHARD_INDEX_NAME
+from curation.errors import CatalogError, DamagedError
+from curation.ids import hash64
+from curation.schema import SHARD_INDEX, SHARD_INDEX_NAME
 from curation.storage import Storage
 
 FORMAT = b"4"
@@ -107,22 +108,55 @@ class ShardIndex:
     def clip_ids(self, positions: Sequence[int] | NDArray[Any]) -> list[str]:
         """Keys of a few samples, read from the index file.
 
+        The file may have grown or been written anew since this was read: then a key is looked for
+        by its hash, and one that is there no more is told by it.
+
         Args:
             positions: Into this index, in any order, repeats allowed.
         """
-        wanted = self.rows[np.asarray(positions, np.int64)]
-        storage, found = Storage(self.root), {}
-        with storage.open_read(SHARD_INDEX_NAME) as source:
-            file, start = pq.ParquetFile(source), 0
-            for group in range(file.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
-                here = np.unique(wanted[(wanted >= start) & (wanted < start + count)])
-                if len(here):
-                    ids = file.read_row_group(group, columns=["clip_id"]).column(0)
-                    taken = ids.take(pa.array(here - start)).to_pylist()
-                    found |= dict(zip(here.tolist(), taken, strict=True))
-                start += count
-        return [found[row] for row in wanted.tolist()]
+        places = np.asarray(positions, np.int64)
+        rows, keys = self.rows[places].tolist(), self["key_hash"][places].tolist()
+        try:
+            at = _ids_at(self.root, np.unique(self.rows[places]))
+        except (OSError, DamagedError):
+            at = {}
+        found = {key: at[row] for row, key in zip(rows, keys, strict=True) if row in at}
+        found = {key: name for key, name in found.items() if hash64(name) == key}
+        if missing := set(keys) - found.keys():
+            found |= _ids_of(self.root, missing)
+        return [found.get(key, f"of hash {key:016x}") for key in keys]
+
+
+def _ids_at(root: str, rows: NDArray[np.int64]) -> dict[int, str]:
+    """Keys at some rows of an index file, rising; those that it has."""
+    found: dict[int, str] = {}
+    start = 0
+    with Storage(root).open_table(SHARD_INDEX_NAME) as file:
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            here = rows[(rows >= start) & (rows < start + count)]
+            if len(here):
+                ids = file.read_row_group(group, columns=["clip_id"]).column(0)
+                taken = ids.take(pa.array(here - start)).to_pylist()
+                found |= dict(zip(here.tolist(), taken, strict=True))
+            start += count
+    return found
+
+
+def _ids_of(root: str, keys: set[int]) -> dict[int, str]:
+    """Keys of some hashes, as far as an index file has them and can be read."""
+    found: dict[int, str] = {}
+    wanted = np.array(sorted(keys), np.uint64)
+    try:
+        with Storage(root).open_table(SHARD_INDEX_NAME) as file:
+            for batch in file.iter_batches(columns=["key_hash", "clip_id"]):
+                here = np.isin(np.asarray(batch.column("key_hash")), wanted)
+                hit = batch.filter(pa.array(here))
+                hashes, names = (column.to_pylist() for column in hit.columns)
+                found |= dict(zip(hashes, names, strict=True))
+    except (OSError, DamagedError):
+        return found
+    return found
 
 
 def load_index(root: str, *, generation: int | None = None) -> ShardIndex:
@@ -133,7 +167,7 @@ def load_index(root: str, *, generation: int | None = None) -> ShardIndex:
         generation: Leave out shards that are newer than this; None takes all.
 
     Raises:
-        CatalogError: There are no shards, or they are of an older format.
+        CatalogError: There are no shards, they are of an older format, or the index is damaged.
     """
     storage = Storage(root)
     if not storage.exists(SHARD_INDEX_NAME):
@@ -142,21 +176,16 @@ def load_index(root: str, *, generation: int | None = None) -> ShardIndex:
             where=storage.path(SHARD_INDEX_NAME),
             mend=f"clipmill shard {root}",
         )
-    with storage.open_read(SHARD_INDEX_NAME) as source:
-        try:
-            file = pq.ParquetFile(source, read_dictionary=list(WORDS))
-        except pa.ArrowException as exc:
-            raise CatalogError(
-                f"damaged: {exc}", where=SHARD_INDEX_NAME, mend=f"clipmill shard {root} --repack"
-            ) from exc
+    mend = f"clipmill shard {root} packs them anew"
+    words = list(WORDS)
+    with storage.open_table(SHARD_INDEX_NAME, mend=mend, read_dictionary=words) as file:
         if (file.schema_arrow.metadata or {}).get(FORMAT_KEY) != FORMAT:
             raise CatalogError(
                 "these shards were written by an older version",
                 where=storage.path(SHARD_INDEX_NAME),
-                mend=f"clipmill shard {root} packs them anew",
+                mend=mend,
             )
-        columns, words, rows = _read(file, generation)
-    return ShardIndex(str(root), columns, words, rows)
+        return ShardIndex(str(root), *_read(file, generation))
 
 
 def _read(
@@ -168,8 +197,8 @@ def _read(
     """
     columns: dict[str, NDArray[Any]] = {}
     words: dict[str, tuple[str, ...]] = {}
-    rows = np.arange(file.metadata.num_rows, dtype=np.int64)
     generations = _numbers(file, "generation")
+    rows = np.arange(len(generations), dtype=np.int64)
     if generation is not None:
         rows = np.flatnonzero(generations <= generation)
     whole = len(rows) == len(generations)
@@ -186,17 +215,17 @@ def _numbers(file: pq.ParquetFile, name: str) -> NDArray[Any]:
     """A column of numbers.
 
     Raises:
-        CatalogError: One is missing.
+        pa.ArrowInvalid: One is missing.
     """
-    column = file.read(columns=[name]).column(0)
+    column = _column(file, name)
     if column.null_count:
-        raise CatalogError(f"the column {name} lacks numbers", where=SHARD_INDEX_NAME)
+        raise pa.ArrowInvalid(f"the column {name} lacks numbers")
     return _joined([np.from_dlpack(chunk) for chunk in column.chunks], NUMBERS[name])
 
 
 def _codes(file: pq.ParquetFile, name: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """A column of few words as numbers into them; -1 for null."""
-    column = file.read(columns=[name]).column(0)
+    column = _column(file, name)
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     numbers: dict[str, int] = {}
@@ -205,6 +234,21 @@ def _codes(file: pq.ParquetFile, name: str) -> tuple[NDArray[np.int32], tuple[st
         known = [numbers.setdefault(word, len(numbers)) for word in chunk.dictionary.to_pylist()]
         parts.append(np.array([*known, -1], np.int32)[_indices(chunk)])
     return _used(_joined(parts, np.int32), tuple(numbers))
+
+
+def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
+    """A column of the index, as long as the file says and of its type.
+
+    Raises:
+        pa.ArrowInvalid: It is not.
+    """
+    found, wanted = file.read(columns=[name]), SHARD_INDEX.field(name).type
+    if found.num_columns != 1 or found.num_rows != file.metadata.num_rows:
+        raise pa.ArrowInvalid(f"the column {name} is not whole")
+    kind = found.column(0).type
+    if wanted != (kind.value_type if pa.types.is_dictionary(kind) else kind):
+        raise pa.ArrowInvalid(f"the column {name} is not of {wanted}")
+    return found.column(0)
 
 
 def _indices(chunk: pa.DictionaryArray) -> NDArray[np.int32]:

@@ -30,8 +30,9 @@ import torch
 from curation.errors import BudgetError, CatalogError, ClipmillError, ConfigError
 from training.data.assemble import Assembler
 from training.data.batch import Batch
-from training.data.order import Microbatch
-from training.data.plan import DataPlan, open_plan
+from training.data.order import Microbatch, check_world
+from training.data.plan import DataPlan, open_plan, restarted
+from training.data.ranks import agreed, of_first, together
 from training.data.settings import DataSettings
 from training.data.tasks import Read, Task
 from training.data.workers import Workers
@@ -86,6 +87,7 @@ class ClipLoader:
     ) -> None:
         self._root, self._settings = root, settings or DataSettings()
         self.rank, self.world_size = _place_among(rank, world_size)
+        self._together = rank is None and world_size is None and together()
         self.stop_step = stop_step
         self.failed: dict[tuple[str, str], str] = {}
         self._coming: deque[_Coming] = deque()
@@ -110,7 +112,7 @@ class ClipLoader:
             step: Steps that are done; None: those whose batches have all been handed out here.
         """
         done = self._step if step is None else step
-        return {"version": STATE_VERSION, "step": done, **self.plan.state()}
+        return {"version": STATE_VERSION, **self.plan.state(done)}
 
     def load_state_dict(
         self, state: dict[str, Any], *, accept_changed_shards: bool = False
@@ -138,10 +140,7 @@ class ClipLoader:
         except CatalogError:
             if not accept_changed_shards:
                 raise
-            plan = DataPlan(
-                self._settings, self._root, pins=state["pins"], shapes=state.get("shapes", ())
-            )
-            plan.restart(step)
+            plan = self._restarted(state)
             log.warning("the shards or settings changed: a new epoch begins at step %d", step)
         self._adopt(plan, step)
 
@@ -157,17 +156,37 @@ class ClipLoader:
             CatalogError: Shards that are in use were written anew meanwhile, or the new ones lack
                 latents; nothing is taken in then.
         """
-        begun = self._number != self.rank
-        before = self.plan.state()
-        said = self.plan.take_new_shards(self._step + begun)
-        if said:
-            try:
+        done = self._step + (self._number != self.rank)
+        before = self.plan.state(done)
+        try:
+            said = self._take(done)
+            if said:
                 self._assembler = Assembler(self.plan, self._settings, self.world_size)
-            except ClipmillError:  # the new shards have no latents yet: without them, then
-                self.plan = self._open(before)
-                self._assembler = Assembler(self.plan, self._settings, self.world_size)
-                raise
+        except ClipmillError:  # such as: the new shards have no latents yet; without them, then
+            self.plan = open_plan(self._settings, self._root, state=before)
+            self._assembler = Assembler(self.plan, self._settings, self.world_size)
             self._drop()
+            raise
+        if said:
+            self._drop()
+        return said
+
+    def _take(self, done: int) -> list[str]:
+        """Let new shards in: on every rank those that rank 0 sees."""
+        plan = self.plan
+        if not self._together:
+            return plan.take_new_shards(done)
+
+        def first() -> tuple[list[str], list[int]]:
+            return plan.take_new_shards(done), plan.newest()
+
+        said, newest = of_first(first)
+
+        def take() -> str:
+            plan.take_new_shards(done, newest)
+            return plan.fingerprint()
+
+        agreed(take, str)
         return said
 
     def close(self) -> None:
@@ -189,13 +208,22 @@ class ClipLoader:
         self.close()
 
     def _open(self, state: dict[str, Any] | None) -> DataPlan:
-        return open_plan(
-            self._settings,
-            self._root,
-            state=state,
-            world_size=self.world_size,
-            rank=self.rank,
-        )
+        """The plan of a state, or of what is there now: on every rank what rank 0 sees."""
+        settings, root = self._settings, self._root
+        check_world(settings.order.microbatches, self.world_size, self.rank)
+        if not self._together:
+            return open_plan(settings, root, state=state)
+        if state is None:
+            state = of_first(lambda: open_plan(settings, root).state(0))
+        return agreed(lambda: open_plan(settings, root, state=state), DataPlan.fingerprint)
+
+    def _restarted(self, state: dict[str, Any]) -> DataPlan:
+        """A plan with a new epoch of the shards as they are now."""
+        settings, root = self._settings, self._root
+        if not self._together:
+            return restarted(settings, root, state)
+        seen = of_first(lambda: restarted(settings, root, state).state(int(state["step"])))
+        return agreed(lambda: open_plan(settings, root, state=seen), DataPlan.fingerprint)
 
     def _adopt(self, plan: DataPlan, step: int) -> None:
         self._assembler = Assembler(plan, self._settings, self.world_size)
@@ -239,6 +267,8 @@ class ClipLoader:
 
     def _started(self) -> Workers:
         """The workers, begun when the first batch is asked for."""
+        if self._workers is not None and self._workers.ended:  # with the thread that used them
+            self.close()
         if self._workers is None:
             settings = self._settings
             self._workers = Workers(

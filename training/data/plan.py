@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from curation.errors import CatalogError, ConfigError
 from curation.ids import json_digest
 from training.data.buckets import Assignment, Bucket, BucketSettings, Shape, assign
@@ -66,18 +68,13 @@ class DataPlan:
     ) -> None:
         self._proposed = not settings.buckets.shapes
         if shapes and self._proposed:
-            named = [dict(zip(Shape.model_fields, shape, strict=True)) for shape in shapes]
-            proposed = tuple(Shape.model_validate(shape) for shape in named)
-            buckets = settings.buckets.model_copy(update={"shapes": proposed})
-            settings = settings.model_copy(update={"buckets": buckets})
+            settings = settings.model_copy(
+                update={"buckets": _with_shapes(settings.buckets, shapes)}
+            )
         self.settings, self.root = settings, root
         self.streams = streams_of(settings, root)
         given = pins or [[NEWEST]] * len(self.streams)
-        if len(given) != len(self.streams):
-            raise ConfigError(
-                f"the state is of {len(given)} sources, the settings have {len(self.streams)}",
-                where="sources",
-            )
+        _check_sources(len(given), len(self.streams))
         self._loaded: dict[tuple[str, int], ShardIndex] = {}
         indexes = [
             [self._open(stream, generation) for generation, _, _ in own]
@@ -114,9 +111,26 @@ class DataPlan:
         newest = self.sources[0].phases[-1].order
         return newest.num_microbatches // self.order.num_microbatches
 
-    def state(self) -> dict[str, Any]:
-        """What a trainer keeps of the data beside its step; JSON, below 1 KB whatever the data."""
-        return {"fingerprint": self.fingerprint(), "pins": self.pins(), "shapes": self.shapes()}
+    def state(self, step: int) -> dict[str, Any]:
+        """What a trainer keeps of the data: JSON, below 1 KB with up to a dozen sources.
+
+        Args:
+            step: The first step that is not done yet.
+        """
+        return {
+            "step": step,
+            "fingerprint": self.fingerprint(),
+            "pins": self.pins(),
+            "epochs": self.next_epochs(step),
+            "shapes": self.shapes(),
+        }
+
+    def next_epochs(self, step: int) -> list[int]:
+        """For each source the first epoch that has not begun before a step."""
+        return [
+            source.next_epoch(self._first_of(step, number))[0]
+            for number, source in enumerate(self.sources)
+        ]
 
     def pins(self) -> list[list[list[int]]]:
         """For each source its latest phases: newest generation, first epoch, first microbatch."""
@@ -151,11 +165,16 @@ class DataPlan:
             ]
         )
 
-    def take_new_shards(self, step: int) -> list[str]:
+    def newest(self) -> list[int]:
+        """For each source the newest generation of shards that is in, or will be."""
+        return [source.phases[-1].order.index.generation for source in self.sources]
+
+    def take_new_shards(self, step: int, upto: Sequence[int] | None = None) -> list[str]:
         """Let shards in that were added since, each source's at its next epoch.
 
         Args:
             step: The first step that is not done yet.
+            upto: For each source the newest generation to take; None: all there are.
 
         Returns:
             What was taken in, in words; empty when there is nothing new.
@@ -163,34 +182,41 @@ class DataPlan:
         Raises:
             CatalogError: Shards that are in use were written anew meanwhile.
         """
-        said = []
+        said: list[str] = []
+        coming: list[tuple[PhasedOrder, Phase]] = []
         for number, (stream, source) in enumerate(zip(self.streams, self.sources, strict=True)):
             latest = source.phases[-1]
-            newest = part_of(stream, load_index(stream.root))
+            limit = None if upto is None else upto[number]
+            newest = part_of(stream, load_index(stream.root, generation=limit))
             if newest.fingerprint == latest.order.index.fingerprint:
                 continue
             used = latest.order.index
             self._check_kept(stream, used)
             first = max(self._first_of(step, number), latest.first)
             epoch, start = source.next_epoch(first)
-            if start == latest.first:  # it has not begun: the newer one takes its place
-                source.phases.pop()
-            source.phases.append(Phase(start, self._order(stream, newest, epoch)))
+            coming.append((source, Phase(start, self._order(stream, newest, epoch))))
             said.append(
                 f"{stream.root}: {len(newest) - len(used)} samples of generations "
                 f"{used.generation + 1} to {newest.generation} from epoch {epoch} on"
             )
+        for source, phase in coming:  # all or none
+            if phase.first == source.phases[-1].first:  # that has not begun: this takes its place
+                source.phases.pop()
+            # Older ones are over; the last but one may reach into a step that is under way.
+            source.phases = [*source.phases[-2:], phase]
         return said
 
-    def restart(self, step: int) -> None:
-        """Begin a new epoch of every source at a step, with the shards as they are now."""
+    def restart(self, step: int, epochs: Sequence[int]) -> None:
+        """Begin a new epoch of every source at a step, with the shards of this plan.
+
+        Args:
+            step: The first step that is not done yet.
+            epochs: Of the state that was left: see :meth:`next_epochs`.
+        """
+        _check_sources(len(epochs), len(self.streams))
         for number, (stream, source) in enumerate(zip(self.streams, self.sources, strict=True)):
-            first = self._first_of(step, number)
-            latest = source.phase(first)
-            passed = -(-(first - latest.first) // latest.order.num_microbatches)
-            epoch = latest.order.first_epoch + passed
-            newest = part_of(stream, load_index(stream.root))
-            source.phases = [Phase(first, self._order(stream, newest, epoch))]
+            order = self._order(stream, source.phases[-1].order.index, epochs[number])
+            source.phases = [Phase(self._first_of(step, number), order)]
 
     def _first_of(self, step: int, source: int) -> int:
         """A source's first microbatch that belongs to a step or a later one."""
@@ -251,16 +277,71 @@ def open_plan(
         CatalogError: The shards are not those of the state.
     """
     check_world(settings.order.microbatches, world_size, rank)
-    state_of = state or {}
-    plan = DataPlan(settings, root, pins=state_of.get("pins"), shapes=state_of.get("shapes", ()))
-    if state is not None and plan.fingerprint() != state["fingerprint"]:
-        raise CatalogError(
-            "the shards or the settings of the order are not those the run began with",
-            where=", ".join(sorted({s.root for s in plan.streams})),
-            mend="put the old settings back; or resume with accept_changed_shards=True: a new "
-            "epoch begins at the present step",
-        )
+    if state is None:
+        return DataPlan(settings, root)
+    _check_sources(len(state["pins"]), len(streams_of(settings, root)))
+    try:
+        plan = DataPlan(settings, root, pins=state["pins"], shapes=state["shapes"])
+    except ConfigError as exc:  # such as: nothing is left of what was pinned
+        raise _changed(settings, root) from exc
+    if plan.fingerprint() != state["fingerprint"]:
+        raise _changed(settings, root)
     return plan
+
+
+def restarted(settings: DataSettings, root: str | None, state: dict[str, Any]) -> DataPlan:
+    """A plan that goes on at a state's step with a new epoch of the shards as they are now.
+
+    Buckets that were proposed stay, unless the settings do not allow them any more.
+
+    Args:
+        settings: The data.
+        root: Dataset root of sources that name none.
+        state: Of :meth:`training.data.loader.ClipLoader.state_dict`.
+    """
+    try:
+        plan = DataPlan(settings, root, shapes=state["shapes"])
+    except CatalogError:
+        plan = DataPlan(settings, root)
+    plan.restart(int(state["step"]), state["epochs"])
+    return plan
+
+
+def _changed(settings: DataSettings, root: str | None) -> CatalogError:
+    return CatalogError(
+        "the shards or the settings of the order are not those the run began with",
+        where=", ".join(sorted({s.root for s in streams_of(settings, root)})),
+        mend="put the old settings back; or resume with accept_changed_shards=True: a new epoch "
+        "begins at the present step",
+    )
+
+
+def _check_sources(of_state: int, of_settings: int) -> None:
+    if of_state != of_settings:
+        raise ConfigError(
+            f"the state is of {of_state} sources, the settings have {of_settings}",
+            where="sources",
+        )
+
+
+def _with_shapes(
+    buckets: BucketSettings, shapes: Sequence[Sequence[float | None]]
+) -> BucketSettings:
+    """Settings with the shapes of a state.
+
+    Raises:
+        CatalogError: The settings do not allow them.
+    """
+    named = [dict(zip(Shape.model_fields, shape, strict=True)) for shape in shapes]
+    try:
+        return BucketSettings.model_validate(buckets.model_dump() | {"shapes": named})
+    except ValidationError as exc:
+        raise CatalogError(
+            f"the buckets of the state do not fit the settings: {exc.errors()[0]['msg']}",
+            where="buckets",
+            mend="put the old settings back; or resume with accept_changed_shards=True, which "
+            "proposes buckets anew",
+        ) from exc
 
 
 def choose_buckets(
@@ -313,10 +394,18 @@ def part_of(stream: Stream, index: ShardIndex) -> ShardIndex:
 
     Raises:
         CatalogError: There is no such split or source.
+        ConfigError: The dataset is divided, none of its splits is ``train``, and none is named.
     """
     split = stream.settings.split
-    if split is None:
-        split = TRAIN if TRAIN in index.words["split"] else None
+    if split is None and index.words["split"]:
+        split = TRAIN
+        if TRAIN not in index.words["split"]:
+            raise ConfigError(
+                f"no split is called {TRAIN}",
+                where=stream.root,
+                mend=f"name one of {', '.join(sorted(index.words['split']))} as sources.0.split, "
+                'or "*" for all of them',
+            )
     elif split == ALL:
         split = None
     source = stream.settings.source

@@ -61,7 +61,7 @@ class ReadSettings(BaseModel):
         num_workers: Workers that decode; 0: the caller's thread does.
         worker_kind: Threads or processes (spawned).
         prefetch_bytes: Decoded bytes that may wait, of all workers together.
-        max_failures: Samples that may fail to decode before the run stops.
+        max_failures: Different samples that may fail on a rank, since it started, before it stops.
         pin_memory: Put batches into page-locked memory, for quick copies to a GPU.
     """
 

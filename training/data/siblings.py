@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
-from curation.errors import CatalogError
-from curation.schema import SIBLINGS_FOLDER
+from curation.errors import CatalogError, DamagedError
+from curation.schema import (
+    SIBLING_INDEX,
+    SIBLING_READS,
+    SIBLINGS_FOLDER,
+    SIBLINGS_MEND,
+    sibling_reads,
+)
 from curation.storage import Storage
 from training.data.index import ShardIndex
 from training.data.sample import Part, Parts
-
-READS = {"mp4": "mp4_hash", "text": "text_hash"}
-"""What an encoder may read of a sample, and the column that tells one state of it from another."""
 
 
 class Siblings:
@@ -42,7 +44,7 @@ class Siblings:
     def __init__(self, index: ShardIndex, fingerprint: str) -> None:
         self._storage = Storage(index.root)
         self._folder = f"{SIBLINGS_FOLDER}/{fingerprint}"
-        self._mend = f"clipmill encode {index.root}"
+        self._mend = SIBLINGS_MEND.format(folder=self._storage.uri(self._folder))
         self.reads = self._reads()
         table = self._table()
         rows = self._rows(table, index)
@@ -72,26 +74,31 @@ class Siblings:
         return load_tensors(self._parts.read(self.place(position)))
 
     def _reads(self) -> tuple[str, ...]:
-        about = self._storage.read_json(f"{self._folder}/set.json")
-        if about is None:
-            raise self._refused("there is no such set of latents, or it was never finished")
-        reads = tuple(about.get("reads") or ())
-        if not reads or set(reads) - set(READS):
-            raise self._refused(f"set.json says that it reads {reads}, not mp4 or text")
-        return reads
+        name = f"{self._folder}/set.json"
+        reads = sibling_reads(self._storage.read_json(name))
+        if reads is not None:
+            return reads
+        if self._storage.exists(name):
+            raise self._refused("its set.json is damaged, or says no reads of mp4 or text")
+        raise self._refused("there is no such set of latents, or it was never finished")
 
     def _table(self) -> pa.Table:
         name = f"{self._folder}/index.parquet"
         if not self._storage.exists(name):
             raise self._refused("the set of latents was begun and not finished")
-        hashes = [READS[kind] for kind in self.reads]
+        hashes = [SIBLING_READS[kind] for kind in self.reads]
         columns = ["key_hash", *hashes, "sibling", "data_offset", "data_bytes"]
-        with self._storage.open_read(name) as source:
-            try:
-                file = pq.ParquetFile(source, read_dictionary=["sibling"])
-                return file.read(columns=columns)
-            except (pa.ArrowException, OSError) as exc:
-                raise self._refused(f"its index is damaged: {exc}") from exc
+        try:
+            with self._storage.open_table(name, read_dictionary=["sibling"]) as file:
+                table = file.read(columns=columns)
+                for column in columns:
+                    values = table.column(column)
+                    kind = SIBLING_INDEX.field(column).type
+                    if (column != "sibling" and values.type != kind) or values.null_count:
+                        raise pa.ArrowInvalid(f"the column {column} has not only {kind}")
+                return table
+        except DamagedError as exc:
+            raise self._refused(f"its index is {exc.what}") from exc
 
     def _rows(self, table: pa.Table, index: ShardIndex) -> NDArray[np.int64]:
         """The row of each sample of the index."""
@@ -103,7 +110,7 @@ class Siblings:
         if not there.all():
             raise self._refused(f"{int((~there).sum())} of {len(index)} samples have no latents")
         for kind in self.reads:
-            column = READS[kind]
+            column = SIBLING_READS[kind]
             stale = table.column(column).to_numpy()[rows] != index[column]
             if stale.any():
                 raise self._refused(

@@ -24,6 +24,7 @@ class Task:
         places: The different samples, in order.
         slots: For each of the B samples of the batch its number in ``places``.
         spares: Samples of the same bucket that stand in when none of ``places`` can be read.
+        pixels: The clips are decoded.
     """
 
     root: str
@@ -32,12 +33,16 @@ class Task:
     places: tuple[Place, ...]
     slots: tuple[int, ...]
     spares: tuple[Place, ...] = ()
+    pixels: bool = True
 
     @property
     def num_bytes(self) -> int:
-        """Decoded bytes of the batch."""
+        """Bytes of the batch: of its pixels, and of its latents as they are stored."""
         shape = self.bucket
-        return len(self.slots) * shape.frames * shape.height_px * shape.width_px * 3
+        pixels = len(self.slots) * shape.frames * shape.height_px * shape.width_px * 3
+        parts = (self.places[number].latents for number in self.slots)
+        latents = sum(part.num_bytes for part in parts if part is not None)
+        return latents + (pixels if self.pixels else 0)
 
 
 @dataclass

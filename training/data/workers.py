@@ -3,11 +3,13 @@
 A task is one microbatch. Every worker is a thread here; with ``worker_kind: process`` each has a
 spawned process of its own that reads for it and hands tensors over in shared memory. What comes out
 of a task depends on the task alone, so neither the number of workers nor their kind can be seen in
-the batches. Nothing outlives the caller: threads end with the main thread, processes with theirs.
+the batches. Nothing outlives the caller: workers end with the thread that asked them last, and
+processes with their workers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import signal
 import threading
@@ -43,12 +45,13 @@ class Workers:
         self.count = settings.num_workers
         self._jobs: queue.SimpleQueue[tuple[Future[Read], Task]] = queue.SimpleQueue()
         self._stop = threading.Event()
+        self._user = threading.current_thread()
         self._own = SampleReader(settings, seed, pixels=pixels)
         start = _Process if settings.worker_kind == "process" else _Thread
         self._threads = [
             threading.Thread(
                 target=_serve,
-                args=(self._jobs, self._stop, start, (settings, seed, pixels), pin_memory),
+                args=(self._jobs, self._over, start, (settings, seed, pixels), pin_memory),
                 name=f"clipmill-loader-{number}",
             )
             for number in range(self.count)
@@ -57,8 +60,14 @@ class Workers:
             thread.start()
         self._pin = pin_memory
 
+    @property
+    def ended(self) -> bool:
+        """True when there are workers and all have ended."""
+        return bool(self._threads) and not any(t.is_alive() for t in self._threads)
+
     def submit(self, task: Task) -> Future[Read]:
         """Have a task read; without workers at once, in the caller's thread."""
+        self._user = threading.current_thread()
         future: Future[Read] = Future()
         if self._threads:
             self._jobs.put((future, task))
@@ -84,21 +93,21 @@ class Workers:
         """Tell the workers to end, without waiting."""
         self._stop.set()
 
+    def _over(self) -> bool:
+        """True when nobody waits for results: told to stop, or the thread that asked is gone."""
+        return self._stop.is_set() or not self._user.is_alive()
+
 
 def _serve(
     jobs: queue.SimpleQueue[tuple[Future[Read], Task]],
-    stop: threading.Event,
+    over: Callable[[], bool],
     start: Callable[..., _Thread | _Process],
     reads: tuple[ReadSettings, int, bool],
     pin_memory: bool,
 ) -> None:
-    """The work of one thread, until it is told to stop or the main thread is gone."""
+    """The work of one thread, until nobody waits for it."""
     runner: _Thread | _Process | None = None
-
-    def stopping() -> bool:
-        return stop.is_set() or not threading.main_thread().is_alive()
-
-    while not stopping():
+    while not over():
         try:
             future, task = jobs.get(timeout=POLL_S)
         except queue.Empty:
@@ -107,15 +116,23 @@ def _serve(
             continue
         try:
             runner = runner or start(*reads)
-            found = runner(task, stopping)
+            found = runner(task, over)
             if pin_memory:
                 found.pin_memory()
             future.set_result(found)
         except BaseException as exc:  # handed over, not swallowed
             future.set_exception(exc)
+            if runner is not None and not runner.alive():
+                runner.close()
+                runner = None  # the next task gets a new one
         del future, task
     if runner is not None:
         runner.close()
+    with contextlib.suppress(queue.Empty):
+        while True:  # whoever does wait is told
+            future, _ = jobs.get_nowait()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ClipmillError("the loader was closed"))
 
 
 class _Thread:
@@ -126,6 +143,10 @@ class _Thread:
 
     def __call__(self, task: Task, stopping: Callable[[], bool]) -> Read:
         return read_task(self._reader, task)
+
+    def alive(self) -> bool:
+        """Always: it is this thread."""
+        return True
 
     def close(self) -> None:
         """Close its files."""
@@ -157,6 +178,10 @@ class _Process:
         if isinstance(found, BaseException):
             raise found
         return cast(Read, found)
+
+    def alive(self) -> bool:
+        """True as long as the process runs."""
+        return self._process.is_alive()
 
     def close(self) -> None:
         """End the process."""

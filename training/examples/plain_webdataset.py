@@ -40,12 +40,26 @@ def samples(root: str, fps: float = 8.0) -> Iterator[dict[str, Any]]:
 
 
 def frames(data: bytes, fps: float) -> np.ndarray:
-    """The pictures on screen every ``1 / fps`` seconds, of the stored size."""
+    """The pictures on screen every ``1 / fps`` seconds from the first one on, of the stored size.
+
+    A picture is on screen until the next one is: at 8 per second of 30 these are number 0, 3, 7...
+    """
     found: list[np.ndarray] = []
+    shown: np.ndarray | None = None
+    begin_s = time_s = early_s = 0.0
     with av.open(io.BytesIO(data), "r") as source:
         for frame in source.decode(video=0):
-            while frame.time is not None and len(found) / fps <= frame.time + 1e-4:
-                found.append(frame.to_ndarray(format="rgb24"))
+            if frame.time is None or frame.time_base is None:
+                continue
+            if shown is None:
+                begin_s = frame.time
+                early_s = max(1e-4, float(frame.time_base) / 2)  # times are rounded to ticks
+            time_s = frame.time - begin_s
+            while shown is not None and len(found) / fps + early_s < time_s:
+                found.append(shown)
+            shown = frame.to_ndarray(format="rgb24")
+    while shown is not None and len(found) / fps <= time_s + early_s:
+        found.append(shown)
     return np.stack(found)
 
 
