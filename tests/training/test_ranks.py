@@ -40,7 +40,9 @@ try:
         ClipLoader(here(f"{case}{rank}"), small_settings())
 except ClipmillError as exc:
     told["error"] = str(exc)
-print(json.dumps(told))
+print(json.dumps(told), flush=True)
+dist.barrier()
+dist.destroy_process_group()
 """
 
 
@@ -61,7 +63,7 @@ def test_all_take_what_the_first_sees(tmp_path: Path) -> None:
     write_index(tmp_path / "grown0", old)
     write_index(tmp_path / "grown1", [*old, *new])
     first, second = run_ranks(tmp_path, "grown")
-    # Roots differ in name here, and so do fingerprints not: the samples are what counts.
+    # The roots have different names here; fingerprints are of samples alone.
     assert first["first"] == second["first"] and first["then"] == second["then"]
     assert first["newest"] == second["newest"] == [1]
     assert first["first"] != first["then"] and first["said"]
