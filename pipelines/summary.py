@@ -68,7 +68,9 @@ def print_run(report: RunReport, console: Console) -> None:
             console.print(f"[bold red]captions:[/] {escape(text)}", soft_wrap=True)
     print_account(report.account, console)
     if report.shards is not None:
-        note = ", unchanged" if report.shards.reused else ""
+        left = report.shards.num_shards - report.shards.num_written
+        note = f", {report.shards.num_written} written, {left} left as they were"
+        note = ", unchanged" if report.shards.reused else note
         console.print(
             f"{report.shards.num_samples} samples in {report.shards.num_shards} shards, "
             f"{report.shards.num_bytes / 2**20:.1f} MiB{note}"

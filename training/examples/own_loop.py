@@ -35,18 +35,20 @@ def train(root: str, folder: Path, settings: DataSettings, *, stop_step: int) ->
         stop_step: First step that is not done.
 
     Returns:
-        The loss of each microbatch.
+        The loss of each step, over its samples of weight 1.
     """
     torch.manual_seed(0)
-    model, losses = nn.Conv3d(3, 3, 3, padding=1), []
+    model, losses, parts = nn.Conv3d(3, 3, 3, padding=1), [], []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with ClipLoader(root, settings, stop_step=stop_step) as loader:
         resume(folder / "last.safetensors", model, loader)
         for batch in loader:
             loss = denoising_loss(model, batch)
             (loss / loader.plan.order.num_microbatches).backward()
-            losses.append(loss.item())
+            parts += [loss.item()] * bool(batch.weights.any())  # the rest fills up the last step
             if batch.last:
+                losses.append(sum(parts) / max(1, len(parts)))
+                parts = []
                 optimizer.step()
                 optimizer.zero_grad()
                 save(folder / "last.safetensors", model, loader)
@@ -94,7 +96,7 @@ def main() -> None:
     text = given.settings.read_text() if given.settings else "{}"
     settings = DataSettings.model_validate(yaml.safe_load(text))
     losses = train(given.root, given.folder, settings, stop_step=given.steps)
-    print(f"{len(losses)} microbatches", *(f"{loss:.4f}" for loss in losses[-5:]))
+    print(f"{len(losses)} steps, losses", *(f"{loss:.4f}" for loss in losses[-5:]))
 
 
 if __name__ == "__main__":
