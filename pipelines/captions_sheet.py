@@ -7,8 +7,6 @@ stored frames are read; every text is escaped.
 from __future__ import annotations
 
 import base64
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from curation.catalog.catalog import Catalog
 from curation.catalog.views import Views
 from curation.errors import ConfigError
 from pipelines.captions_rows import clip_texts, writer_label
+from pipelines.files import write_bytes
 from pipelines.report.page import page_environment, root_name
 from pipelines.report.words import shorten, timecode
 from pipelines.strip.canvas import (
@@ -90,9 +89,9 @@ def make_captions_sheet(
     clips = clip_texts(catalog, views, limit=limit, flagged=flagged, sample=True)
     name = root_name(catalog.storage.url)
     if suffix == ".png":
-        _write(target, _draw(name, clips, views, flagged))
+        write_bytes(str(target), _draw(name, clips, views, flagged))
     else:
-        _write(target, _page(name, clips, views, flagged))
+        write_bytes(str(target), _page(name, clips, views, flagged))
     return clips
 
 
@@ -173,8 +172,7 @@ def _draw(name: str, clips: list[dict[str, Any]], views: Views, flagged: bool) -
             canvas.text(x, at, shortened(kind, KIND_PX - 6), FAINT)
             canvas.text(x + KIND_PX, at, text, color, NORMAL)
         y += height
-    done, data = cv2.imencode(".png", canvas.pixels)
-    return data.tobytes() if done else b""
+    return canvas.png()
 
 
 def _lines(clip: dict[str, Any]) -> list[Line]:
@@ -242,18 +240,3 @@ def _fitted(image: np.ndarray, width_px: int, height_px: int) -> np.ndarray:
 
 def _decoded(jpeg: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it.
-
-    Raises:
-        ConfigError: It cannot be written there.
-    """
-    temporary = target.with_name(f".{target.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    except OSError as exc:
-        temporary.unlink(missing_ok=True)
-        raise ConfigError(f"cannot be written: {exc.strerror}", where=str(target)) from exc

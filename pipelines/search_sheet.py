@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from curation.catalog.views import Views
-from curation.errors import ConfigError
+from pipelines.files import write_bytes
 from pipelines.report.pictures import choose_frames
 from pipelines.report.words import shorten, source_label, timecode
 from pipelines.strip.canvas import (
@@ -72,11 +72,7 @@ def draw_sheet(views: Views, report: dict[str, Any], shown: np.ndarray | None, p
     for i, tile in enumerate(tiles):
         at = GAP_PX + i % COLUMNS * cell_px[0], HEAD_PX + i // COLUMNS * cell_px[1]
         _tile(canvas, at, *tile)
-    done, data = cv2.imencode(".png", canvas.pixels)
-    try:
-        path.write_bytes(data.tobytes() if done else b"")
-    except OSError as exc:
-        raise ConfigError(f"cannot be written: {exc.strerror}", where=str(path)) from exc
+    write_bytes(str(path), canvas.png())
     return path
 
 

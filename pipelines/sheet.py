@@ -16,6 +16,7 @@ import numpy as np
 
 from curation.catalog.views import Views, open_views
 from curation.errors import ConfigError
+from pipelines.files import write_bytes
 from pipelines.report.charts import quoted
 from pipelines.report.pictures import choose_frames
 from pipelines.report.words import source_label, timecode
@@ -58,12 +59,7 @@ def make_sheet(out: str, column: str, png: Path, *, limit: int = 48) -> Sheet:
     """
     views = open_views(out)
     sheet = ranked(views, column, limit)
-    canvas = _draw(sheet, views)
-    done, data = cv2.imencode(".png", canvas.pixels)
-    try:
-        png.write_bytes(data.tobytes() if done else b"")
-    except OSError as exc:
-        raise ConfigError(f"cannot write the sheet: {exc}", where=str(png)) from exc
+    write_bytes(str(png), _draw(sheet, views).png())
     return sheet
 
 

@@ -41,7 +41,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Tell before training which clips fall in which bucket, and what is cropped and dropped."""
-    from pipelines.loader.files import write_text
+    from pipelines.files import write_text
     from pipelines.loader.plan import make_plan
     from pipelines.loader.show import buckets_yaml, print_plan
     from training.data.settings_file import read_settings
@@ -120,7 +120,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Draw samples of the shards: frames over time beside captions, scores and origin."""
-    from pipelines.loader.files import write_bytes
+    from pipelines.files import write_bytes
     from pipelines.loader.frames import as_loaded, stored_frames
     from pipelines.loader.look import choose, looked_at
     from pipelines.loader.look_sheet import draw_sheet

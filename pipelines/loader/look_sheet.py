@@ -64,8 +64,7 @@ def draw_sheet(title: str, told: str, looked: Sequence[Looked]) -> bytes:
             canvas.text(x, at, shortened(kind, KIND_PX - 6), FAINT)
             canvas.text(x + KIND_PX, at, text, color, NORMAL)
         y += height
-    done, data = cv2.imencode(".png", canvas.pixels)
-    return data.tobytes() if done else b""
+    return canvas.png()
 
 
 def _strip(canvas: Canvas, y: int, one: Looked) -> None:

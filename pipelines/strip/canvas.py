@@ -118,3 +118,9 @@ class Canvas:
         """Paste an image, uint8 [h, w, 3]."""
         height, width = image.shape[:2]
         self.pixels[round(y) : round(y) + height, round(x) : round(x) + width] = image
+
+    def png(self) -> bytes:
+        """The picture as the bytes of a PNG file."""
+        done, data = cv2.imencode(".png", self.pixels)
+        assert done
+        return data.tobytes()

@@ -14,7 +14,7 @@ import yaml
 
 from curation.errors import ConfigError
 from pipelines.loader import order as order_room
-from pipelines.loader.files import write_bytes
+from pipelines.files import write_bytes
 from tests.pipelines.conftest import REPO, clipmill
 from tests.training.synthetic import Row, some_rows, write_index
 from training.data.buckets import assign

@@ -38,4 +38,4 @@ def test_a_class_and_an_unknown_column(dataset: Dataset, tmp_path: Path) -> None
     wrong = clipmill("sheet", str(dataset.root), "sharpnes", "--png", png)
     assert wrong.returncode == 2 and "did you mean 'sharpness'" in wrong.stderr
     nowhere = clipmill("sheet", str(dataset.root), "codec", "--png", str(tmp_path / "no" / "c.png"))
-    assert nowhere.returncode == 2 and "cannot write" in nowhere.stderr
+    assert nowhere.returncode == 2 and "cannot be written" in nowhere.stderr
