@@ -9,13 +9,16 @@ sentence-transformers, no network. English only. Cost: 2 to 10 ms a text on one 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curation.errors import ConfigError
 from curation.models.registry import require_weights
 from curation.models.weights import MINILM_L6, MINILM_TOKENIZER
+
+if TYPE_CHECKING:
+    import torch
 
 DIM = 384
 MAX_TOKENS = 256
@@ -26,6 +29,9 @@ THREADS = 1
 
 class MiniLM:
     """The loaded model, on the CPU.
+
+    Attributes:
+        files: Weights and tokenizer that were loaded.
 
     Args:
         folder: With ``model.safetensors`` and ``tokenizer.json``; None: the files that the registry
@@ -70,6 +76,7 @@ class MiniLM:
                 f"{str(exc).splitlines()[-1].strip()[:200]}",
                 where=str(weights),
             ) from exc
+        self.files = (weights, words)
         self._network: Any = network.eval().requires_grad_(False)
         self._tokenizer = Tokenizer.from_file(str(words))
         self._tokenizer.no_padding()
@@ -95,12 +102,29 @@ class MiniLM:
             vectors[at] = self._states_mean([texts[i] for i in at])
         return vectors
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> MiniLM:
+        """Move the network, for :meth:`states`; the other methods want it on the CPU."""
+        self._network.to(device, dtype)
+        return self
+
+    def states(self, texts: list[str], max_tokens: int = MAX_TOKENS) -> torch.Tensor:
+        """States of the tokens of texts of one length, (n, L, ``DIM``), marks of both ends too."""
+        import torch
+
+        self._tokenizer.enable_truncation(max_tokens)
+        try:
+            ids = [self._tokenizer.encode(text).ids for text in texts]
+        finally:
+            self._tokenizer.enable_truncation(MAX_TOKENS)
+        with torch.inference_mode():
+            given = torch.tensor(ids, device=self._network.device)
+            return self._network(input_ids=given).last_hidden_state  # no padding
+
     def _states_mean(self, texts: list[str]) -> np.ndarray:
         """Vectors of texts of one length in tokens."""
         import torch
 
         torch.set_num_threads(THREADS)
-        ids = torch.tensor([self._tokenizer.encode(text).ids for text in texts])
         with torch.inference_mode():
-            mean = self._network(input_ids=ids).last_hidden_state.mean(dim=1)  # no padding
+            mean = self.states(texts).mean(dim=1)
             return torch.nn.functional.normalize(mean, dim=-1).numpy()

@@ -266,6 +266,30 @@ FASTEST_DET = Weights(
     size_bytes=998169,
     source="dog-qiuqiu/FastestDet; trained on COCO, arXiv 1405.0312",
 )
+TAEF2_ENCODER = Weights(
+    key="taef2-encoder",
+    devices="cpu, cuda",
+    name="TAEF2's encoder",
+    purpose="a tiny autoencoder of pictures, frame by frame",
+    file="taef2_encoder.pth",
+    url="https://github.com/madebyollin/taesd/raw/main/taef2_encoder.pth",
+    licence="MIT",
+    sha256="10a4e1021e89d7551eaf161352da8dbd0b1aa83872ae28b150c1df1ce2f147b6",
+    size_bytes=2704692,
+    source="madebyollin/taesd; distilled from the autoencoder of FLUX.2",
+)
+TAEF2_DECODER = Weights(
+    key="taef2-decoder",
+    devices="cpu, cuda",
+    name="TAEF2's decoder",
+    purpose="a tiny autoencoder of pictures, frame by frame",
+    file="taef2_decoder.pth",
+    url="https://github.com/madebyollin/taesd/raw/main/taef2_decoder.pth",
+    licence="MIT",
+    sha256="0a44a31e1ae59eb9dbf9359d24942fd3ef5928162c1800d97a28c61d51be0ab5",
+    size_bytes=2704756,
+    source="madebyollin/taesd; distilled from the autoencoder of FLUX.2",
+)
 
 KNOWN: dict[str, Weights] = {
     w.key: w
@@ -275,5 +299,6 @@ KNOWN: dict[str, Weights] = {
         *(AESTHETIC_MLP_L14, AESTHETIC_LINEAR_L14, AESTHETIC_LINEAR_B32, AESTHETIC_V2_5_SIGLIP),
         *(YUNET, OPEN_NSFW, PP_OCR_DET, PP_OCR_REC, SILERO_VAD, FASTEST_DET),
         *(MINILM_L6, MINILM_TOKENIZER),
+        *(TAEF2_ENCODER, TAEF2_DECODER),
     )
 }

@@ -1,0 +1,1 @@
+"""Networks: autoencoders and text encoders (the denoiser is to come)."""
