@@ -1,0 +1,1 @@
+"""``clipmill train``: a training from its settings, with progress, curves and a summary."""

@@ -1,0 +1,1 @@
+"""Training of the small video VAE: settings, crops, basis, losses, trainer, measures."""
