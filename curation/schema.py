@@ -231,6 +231,26 @@ SIBLING_READS = {"mp4": "mp4_hash", "text": "text_hash"}
 """What an encoder may read of a sample, and the column that tells one state of it from another."""
 SIBLINGS_MEND = "run the program that wrote {folder} again"
 """What mends a set of siblings, whatever is wrong with it."""
+ENCODE = "clipmill encode"
+"""What stands in ``made_by`` of the description of a set that this command made;"""
+ENCODE_MEND = (
+    "`clipmill encode OUT` with the encoders, buckets and settings that {folder}/set.json names"
+)
+"""and what mends it."""
+SIBLING_FILES = "files.json"
+"""In the folder of a set: names and sha256 of files that lie there beside the tars."""
+
+
+def siblings_mend(folder: str, about: object) -> str:
+    """What mends a set of siblings, by the program that its ``set.json`` names.
+
+    Args:
+        folder: Of the set.
+        about: The parsed ``set.json``; None when there is none.
+    """
+    description = about.get("description") if isinstance(about, dict) else None
+    ours = isinstance(description, dict) and description.get("made_by") == ENCODE
+    return (ENCODE_MEND if ours else SIBLINGS_MEND).format(folder=folder)
 
 
 def sibling_reads(about: object) -> tuple[str, ...] | None:

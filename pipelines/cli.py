@@ -17,12 +17,14 @@ from curation.errors import ClipmillError
 from pipelines.audit.cli import register as register_audit
 from pipelines.captions_cli import app as captions_app
 from pipelines.compare.cli import register as register_compare
+from pipelines.encode.cli import register as register_encode
 from pipelines.export.cli import register as register_export
 from pipelines.forget import register as register_redo
 from pipelines.loader.cli import register as register_loader
 from pipelines.models_cli import app as models_app
 from pipelines.release.cli import register as register_release
 from pipelines.remove import register as register_remove
+from pipelines.train.cli import register as register_train
 
 OK, UNBALANCED, REFUSED = 0, 1, 2
 
@@ -344,6 +346,8 @@ for _register in (
     register_release,
     register_export,
     register_loader,
+    register_encode,
+    register_train,
 ):
     _register(app)
 

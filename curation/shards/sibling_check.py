@@ -45,7 +45,8 @@ def check_siblings(storage: Storage) -> list[str]:
         try:
             found += _check(storage, rows)
         except DamagedError as exc:
-            found.append(f"{exc.where}: {exc.what}: {exc.mend}")
+            mend = exc.mend if exc.where == INDEX else rows.mend
+            found.append(f"{exc.where}: {exc.what}: {mend}")
     return found
 
 
@@ -73,6 +74,12 @@ def _check(storage: Storage, rows: SetRows) -> Iterator[str]:
             yield f"{tar}: missing: {rows.mend}"
         elif hash_file(storage, tar) != (known["sibling_sha256"], known["sibling_bytes"]):
             yield f"{tar}: bytes differ from the index: {rows.mend}"
+    for name, sha in rows.more_files().items():
+        named.add(name)
+        if not storage.exists(name):
+            yield f"{name}: missing: {rows.mend}"
+        elif rows.sha256_of(name) != sha:
+            yield f"{name}: bytes differ from {rows.beside}: {rows.mend}"
     for name in rows.files():
         if name not in named:
             yield f"{name}: not in the index of its set"

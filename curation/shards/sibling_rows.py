@@ -1,9 +1,9 @@
 """The rows of a set of sibling tars, finished or under way.
 
-A finished set has ``index.parquet`` and nothing else to read. While tars are written, ``work/``
-holds one small table per tar, and the index itself once a tar that it names is about to change:
-without ``index.parquet`` nobody reads a set. A table of a tar counts before the index; one without
-rows says that the tar does not count.
+A finished set has ``index.parquet``, and beside the tars what ``files.json`` names. While tars are
+written, ``work/`` holds one small table per tar, and the index itself once a tar that it names is
+about to change: without ``index.parquet`` nobody reads a set. A table of a tar counts before the
+index; one without rows says that the tar does not count.
 """
 
 from __future__ import annotations
@@ -18,8 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import DamagedError
-from curation.schema import SIBLING_INDEX, SIBLING_READS, SIBLINGS_FOLDER
-from curation.shards.index import FOLDER, by_shard, check_whole, key_of, mend_of, open_index
+from curation.schema import (
+    SIBLING_FILES,
+    SIBLING_INDEX,
+    SIBLING_READS,
+    SIBLINGS_FOLDER,
+    siblings_mend,
+)
+from curation.shards.index import FOLDER, by_shard, check_whole, hash_file, key_of, open_index
 from curation.storage import Storage
 
 FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
@@ -41,12 +47,13 @@ class SetRows:
         self.index = f"{self.folder}/index.parquet"
         self.about = f"{self.folder}/set.json"
         self.work = f"{self.folder}/work"
+        self.beside = f"{self.folder}/{SIBLING_FILES}"
         self._aside = f"{self.work}/index.parquet"
 
     @property
     def mend(self) -> str:
         """What makes the set whole and current, in words."""
-        return mend_of(self.index)
+        return siblings_mend(self.folder, self.storage.read_json(self.about))
 
     @property
     def finished(self) -> bool:
@@ -106,9 +113,20 @@ class SetRows:
         )
         yield from merge(of_index, of_parts, key=lambda one: key_of(one[0]))
 
+    def more_files(self) -> dict[str, str]:
+        """Files that belong to the set beside its tars, and the sha256 of each."""
+        known = self.storage.read_json(self.beside)
+        if not isinstance(known, dict):
+            return {}
+        return {f"{self.folder}/{name}": str(sha) for name, sha in sorted(known.items())}
+
+    def sha256_of(self, name: str) -> str | None:
+        """Of a file; None when it is missing."""
+        return hash_file(self.storage, name)[0] if self.storage.exists(name) else None
+
     def files(self) -> list[str]:
-        """Every file of the set but for set.json, the index and what lies in ``work/``."""
-        own = (self.about, self.index)
+        """Every file of the set but those that tell of others and what lies in ``work/``."""
+        own = (self.about, self.index, self.beside)
         names = self.storage.walk(self.folder)
         return [n for n in names if n not in own and not n.startswith(f"{self.work}/")]
 

@@ -8,6 +8,7 @@ lie and of which mp4 and texts they were made. A job that is killed goes on tar 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -94,17 +95,21 @@ class SiblingSet:
             raise CatalogError("no set of siblings", where=rows.folder, mend=rows.mend)
         return cls(storage, fingerprint, about["description"], about["reads"])
 
-    def pending_shards(self) -> list[str]:
+    def pending_shards(self, *, drop_damaged: bool = True) -> list[str]:
         """Shards without a current sibling, in order.
 
         It is missing, or its keys, their order or a hash of what the encoder reads differ. Which
         state of each shard this speaks of is remembered until it is written. Of a damaged index of
         the set nothing stays.
 
+        Args:
+            drop_damaged: Take damaged tables of the set out; without, nothing is written.
+
         Raises:
-            DamagedError: The index of the shards is damaged.
+            DamagedError: The index of the shards is damaged; or one of the set that is to stay.
         """
-        self.rows.drop_damaged()
+        if drop_damaged:
+            self.rows.drop_damaged()
         columns = ["shard", "shard_sha256", *OF_SHARDS]
         wanted, mine = by_shard(self.storage, INDEX, columns), self.rows.by_shard(OF_TARS)
         found = []
@@ -118,12 +123,59 @@ class SiblingSet:
                 self._handed_out[shard] = samples.column("shard_sha256")[0].as_py()
         return found
 
-    def write_shard(self, shard: str, samples: Iterable[tuple[str, bytes]]) -> None:
+    def prepare(self, shards: Iterable[str]) -> dict[str, str]:
+        """Make ready for several processes, which then write these shards at once.
+
+        What stands of them counts no more, so that none of the writers touches the index.
+
+        Args:
+            shards: Of :meth:`pending_shards`.
+
+        Returns:
+            The state of each, to be handed to :meth:`write_shard`.
+        """
+        states = {shard: self._handed_out[shard] for shard in shards}
+        for shard in states:
+            if self.storage.exists(self.rows.tar_of(shard)):
+                self._put_aside(shard)
+        return states
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file that belongs to the set beside its tars; before the index.
+
+        Args:
+            name: Without a folder.
+            data: Its content.
+
+        Raises:
+            ConfigError: The name is one that the set uses itself.
+        """
+        path = f"{self.rows.folder}/{name}"
+        own = (self.rows.about, self.rows.index, self.rows.beside)
+        if "/" in name or name.endswith(".tar") or path in own:
+            raise ConfigError("is no name of a file beside the tars", where=repr(name))
+        known = self.storage.read_json(self.rows.beside) or {}
+        sha = hashlib.sha256(data).hexdigest()
+        if known.get(name) == sha == self.rows.sha256_of(path):
+            return
+        self.rows.open_up()
+        self.storage.write_bytes(path, data)
+        self.storage.write_json(self.rows.beside, known | {name: sha})
+
+    def forget_shards(self, shards: Iterable[str]) -> None:
+        """Let the siblings of some shards count no more, so that they are made again."""
+        for shard in shards:
+            self._put_aside(shard)
+
+    def write_shard(
+        self, shard: str, samples: Iterable[tuple[str, bytes]], *, state: str | None = None
+    ) -> None:
         """Write the tar beside a shard; durable when this returns.
 
         Args:
             shard: Its name.
             samples: Key and safetensors bytes of each sample, in the order of the shard.
+            state: Of :meth:`prepare`, where another process said that it is pending.
 
         Raises:
             CatalogError: No such shard, other keys or another order than the shard's, or the
@@ -133,7 +185,7 @@ class SiblingSet:
         if not wanted:
             raise CatalogError("there is no such shard", where=shard, mend=self.rows.mend)
         (now,) = {row.pop("shard_sha256") for row in wanted}
-        if self._handed_out.get(shard, now) != now:
+        if (state or self._handed_out.get(shard, now)) != now:
             raise CatalogError("changed while it was encoded", where=shard, mend=self.rows.mend)
         name = self.rows.tar_of(shard)
         if self.storage.exists(name):
@@ -162,7 +214,8 @@ class SiblingSet:
                 mend=self.rows.mend,
             )
         named = {self.rows.tar_of(shard) for shard, _ in by_shard(self.storage, INDEX, ["shard"])}
-        strays = [name for name in self.rows.files() if name not in named]
+        beside = self.rows.more_files()
+        strays = [n for n in self.rows.files() if n not in named and n not in beside]
         if strays:
             self.rows.open_up()
         for name in strays:

@@ -10,7 +10,9 @@ import pytest
 
 from tests.conftest import REPO
 
-RAY_MODULES = {f"curation/engine/{n}.py" for n in ("ray_data", "ray_llm", "ray_map", "ask_ahead")}
+RAY_MODULES = {
+    f"curation/engine/{n}.py" for n in ("ask_ahead", "ray_actors", "ray_data", "ray_llm", "ray_map")
+}
 TRAINING_MAY = tuple(
     f"curation.{name}"
     for name in ("errors", "ids", "media", "models", "schema", "storage", "yaml_settings")

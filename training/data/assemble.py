@@ -31,8 +31,8 @@ class Assembler:
         world_size: Ranks.
 
     Raises:
-        CatalogError: Latents are missing or stale.
-        ConfigError: Pictures are to be mirrored, which their latents are not.
+        CatalogError: Latents are missing, stale, or made for other buckets.
+        ConfigError: Pictures are to be read in a way in which their latents were not made.
     """
 
     def __init__(self, plan: DataPlan, settings: DataSettings, world_size: int) -> None:
@@ -107,6 +107,14 @@ class Assembler:
             failed=failed,
         )
 
+    def empty_prompt(self) -> torch.Tensor | None:
+        """States of the empty prompt, float16 (L, D); None where the latents have none.
+
+        Raises:
+            CatalogError: They are missing or damaged.
+        """
+        return next((s.empty_prompt() for s in self._siblings.values()), None)
+
     def _place(self, index: ShardIndex, position: int) -> Place:
         shard = _shard(index, position)
         mp4, texts = (
@@ -124,6 +132,7 @@ class Assembler:
             mp4=mp4,
             json=texts,
             latents=None if siblings is None else siblings.place(position),
+            encoded=siblings is not None and siblings.described is not None,
         )
 
     def _open_siblings(self) -> dict[int, Siblings]:
@@ -134,6 +143,15 @@ class Assembler:
         phases = [phase for source in self._plan.sources for phase in source.phases]
         indexes = {id(phase.order.index): phase.order.index for phase in phases}
         found = {number: Siblings(index, wanted) for number, index in indexes.items()}
+        for stream, source in zip(self._plan.streams, self._plan.sources, strict=True):
+            for phase in source.phases:
+                index = phase.order.index
+                found[id(index)].check_fit(
+                    self._plan.assign(stream, index),
+                    self._plan.bucket_settings,
+                    self._settings,
+                    pictures=stream.pictures,
+                )
         if self._settings.read.flip and any("mp4" in s.reads for s in found.values()):
             raise ConfigError(
                 "clips are to be mirrored, but their latents are not",

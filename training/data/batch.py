@@ -21,9 +21,13 @@ class Batch:
         caption_kinds: B kinds: given, short, medium, ...; empty where there is no caption.
         keys: B clip ids, as stored in the shards.
         records: B dicts, the ``.json`` of each sample: scores, all captions, provenance.
-        start_s: float32 of shape (B,): time of the first frame in the clip, seconds.
+        start_s: float32 of shape (B,): time of the first frame in the clip, seconds; of the
+            latents' window where they tell it.
         flipped: bool of shape (B,): mirrored left to right.
-        latents: Tensors of the sibling set by name, first dimension B; empty without one.
+        latents: Tensors of the sibling set by name, first dimension B; empty without one. Of a set
+            of ``clipmill encode``: ``mean`` and ``logvar`` float16 (B, C, t, h, w) of one window;
+            ``text`` float16 (B, L, D), the states of the very caption that stands here, zeros
+            after the shorter ones; ``text_mask`` bool (B, L), True where they are.
         bucket: Shape T x H x W, and the rate, frames per second.
         step: Optimizer step.
         microbatch: 0 to K - 1 over the whole step.

@@ -30,18 +30,39 @@ def choose_caption(record: Mapping[str, Any], draw: float) -> tuple[str, str]:
     Raises:
         ValueError: The number is outside of [0, 1).
     """
+    kind, text, _ = _drawable(record)[caption_number(record, draw)]
+    return kind, text
+
+
+def caption_number(record: Mapping[str, Any], draw: float) -> int:
+    """Which of :func:`texts_of` is drawn.
+
+    Raises:
+        ValueError: The number is outside of [0, 1).
+    """
     if not 0 <= draw < 1:
         raise ValueError(f"draw must be in [0, 1), got {draw!r}")
-    entries = [e for e in record.get("captions", ()) if e["weight"] > 0]
-    if not entries:
-        text = record.get("caption") or ""
-        return (record.get("caption_kind") or "given", text) if text else ("", "")
-    left = draw * math.fsum(e["weight"] for e in entries)
-    for entry in entries:
-        left -= entry["weight"]
+    weights = [weight for _, _, weight in _drawable(record)]
+    left = draw * math.fsum(weights)
+    for number, weight in enumerate(weights):
+        left -= weight
         if left < 0:
-            return entry["kind"], entry["text"]
-    return entries[-1]["kind"], entries[-1]["text"]  # the sum was rounded up
+            return number
+    return len(weights) - 1  # the sum was rounded up
+
+
+def texts_of(record: Mapping[str, Any]) -> list[str]:
+    """All texts that may be drawn, in the record's order; one empty text when there is none."""
+    return [text for _, text, _ in _drawable(record)]
+
+
+def _drawable(record: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Kind, text and weight of what may be drawn; without any, the default caption or none."""
+    entries = [e for e in record.get("captions", ()) if e["weight"] > 0]
+    if entries:
+        return [(e["kind"], e["text"], e["weight"]) for e in entries]
+    text = record.get("caption") or ""
+    return [((record.get("caption_kind") or "given") if text else "", text, 1.0)]
 
 
 def may_flip(record: Mapping[str, Any]) -> bool:

@@ -99,6 +99,15 @@ class ClipLoader:
         """The first step of which not all batches were handed out."""
         return self._step
 
+    @property
+    def empty_prompt(self) -> torch.Tensor | None:
+        """States of the empty prompt, float16 (L, D), of latents that ``clipmill encode`` made.
+
+        Raises:
+            CatalogError: They are missing or damaged.
+        """
+        return self._assembler.empty_prompt()
+
     def __iter__(self) -> Iterator[Batch]:
         if self._number != self.rank:
             self._go_to(self._step)

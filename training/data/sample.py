@@ -18,16 +18,15 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 
 from curation.errors import CatalogError, ConfigError, ErrorCode, MediaError
 from curation.ids import hash64
 from curation.storage import Storage
 from training.data.buckets import Bucket
-from training.data.captions import choose_caption, may_flip
+from training.data.captions import caption_number, choose_caption, may_flip
 from training.data.decode import Decode, decode_clip
 from training.data.geometry import Draws, target_times_s, view_of, window_start_s
+from training.data.latents import one_sample, tensors_in
 from training.data.settings import ReadSettings
 
 OPEN_FILES = 32
@@ -63,6 +62,8 @@ class Place:
         mp4: The clip.
         json: The texts.
         latents: The sibling; None without a set.
+        encoded: It is one of ``clipmill encode``, with windows and texts to choose from; otherwise
+            its tensors are handed out as they are.
     """
 
     position: int
@@ -72,6 +73,7 @@ class Place:
     mp4: Part
     json: Part
     latents: Part | None = None
+    encoded: bool = False
 
 
 @dataclass
@@ -194,19 +196,17 @@ class SampleReader:
             CatalogError: The index is of other shards.
         """
         parts = self._of(root)
-        record = _record(parts.read(place.json), place)
+        record = record_of(parts.read(place.json), place)
         draws, settings = Draws(self.seed, epoch, place.key_hash), self.settings
         flipped = draws.of("flip") < settings.flip and may_flip(record)
-        start_s = 0.0
+        latents, start_s = self._latents(parts, place, record, draws)
+        if start_s is None:
+            start_s = 0.0 if out is None else self._start_s(place, draws, bucket)
         if out is not None:
-            start_s = window_start_s(
-                settings.window, draws, frames=place.frames, fps=place.fps, bucket=bucket
-            )
             view = view_of(
                 bucket, draws, crop=settings.crop, scaling=settings.scaling, mirror=flipped
             )
             self._decode(parts.read(place.mp4), target_times_s(start_s, bucket), view, out)
-        latents = {} if place.latents is None else _tensors(parts.read(place.latents))
         kind, text = choose_caption(record, draws.of("caption"))
         return Sample(record, text, kind, start_s, flipped, latents)
 
@@ -218,6 +218,27 @@ class SampleReader:
     @cached_property
     def _decode(self) -> Decode:
         return decoder_of(self.settings.decoder)
+
+    def _start_s(self, place: Place, draws: Draws, bucket: Bucket) -> float:
+        return window_start_s(
+            self.settings.window, draws, frames=place.frames, fps=place.fps, bucket=bucket
+        )
+
+    def _latents(
+        self, parts: Parts, place: Place, record: dict[str, Any], draws: Draws
+    ) -> tuple[dict[str, torch.Tensor], float | None]:
+        """Tensors of the sibling, and where its window begins if that decides for the pixels too.
+
+        Raises:
+            MediaError: It is damaged, or the clip could not be encoded.
+        """
+        if place.latents is None:
+            return {}, None
+        data = parts.read(place.latents)
+        if not place.encoded:
+            return tensors_in(data), None
+        number = caption_number(record, draws.of("caption"))
+        return one_sample(data, draws, self.settings.window, number)
 
     def _of(self, root: str) -> Parts:
         if root not in self._parts:
@@ -244,8 +265,13 @@ def decoder_of(name: str) -> Decode:
     return decode
 
 
-def _record(data: bytes, place: Place) -> dict[str, Any]:
-    """Content of a ``.json``, of the sample that was meant."""
+def record_of(data: bytes, place: Place) -> dict[str, Any]:
+    """Content of a ``.json``, of the sample that was meant.
+
+    Raises:
+        MediaError: It is damaged.
+        CatalogError: It is of another sample.
+    """
     try:
         record = json.loads(data)
         key = record["clip_id"]
@@ -260,10 +286,3 @@ def _record(data: bytes, place: Place) -> dict[str, Any]:
             mend="`clipmill verify` tells more; `clipmill shard --repack` packs the clips anew",
         )
     return record
-
-
-def _tensors(data: bytes) -> dict[str, torch.Tensor]:
-    try:
-        return load_tensors(data)
-    except SafetensorError as exc:
-        raise MediaError(ErrorCode.NOT_READABLE, f"damaged latents: {exc}") from exc

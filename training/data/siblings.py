@@ -6,6 +6,7 @@ or was made of clips or texts that have changed since, is refused before anythin
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,21 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
-from curation.errors import CatalogError, DamagedError
+from curation.errors import CatalogError, ConfigError, DamagedError
 from curation.schema import (
+    SIBLING_FILES,
     SIBLING_INDEX,
     SIBLING_READS,
     SIBLINGS_FOLDER,
-    SIBLINGS_MEND,
     sibling_reads,
+    siblings_mend,
 )
 from curation.storage import Storage
+from training.data.buckets import Assignment, BucketSettings
 from training.data.index import ShardIndex
+from training.data.latents import EMPTY_PROMPT, SetDescription, description_of, misfit
 from training.data.sample import Part, Parts
+from training.data.settings import DataSettings
 
 
 class Siblings:
@@ -36,6 +41,7 @@ class Siblings:
 
     Attributes:
         reads: What of a sample the encoder reads: ``mp4``, ``text`` or both.
+        described: What ``clipmill encode`` says of a set that it made; None for other programs'.
 
     Raises:
         CatalogError: There is no such set, it lacks samples, or it is stale.
@@ -44,8 +50,11 @@ class Siblings:
     def __init__(self, index: ShardIndex, fingerprint: str) -> None:
         self._storage = Storage(index.root)
         self._folder = f"{SIBLINGS_FOLDER}/{fingerprint}"
-        self._mend = SIBLINGS_MEND.format(folder=self._storage.uri(self._folder))
-        self.reads = self._reads()
+        about = self._storage.read_json(f"{self._folder}/set.json")
+        self._mend = siblings_mend(self._storage.uri(self._folder), about)
+        self.reads = self._reads(about)
+        self.described = self._described(about)
+        self._index = index
         table = self._table()
         rows = self._rows(table, index)
         self._words, codes = _coded(table.column("sibling"))
@@ -73,9 +82,85 @@ class Siblings:
         """
         return load_tensors(self._parts.read(self.place(position)))
 
-    def _reads(self) -> tuple[str, ...]:
+    def check_fit(
+        self,
+        wanted: Assignment,
+        buckets: BucketSettings,
+        settings: DataSettings,
+        *,
+        pictures: bool = False,
+    ) -> None:
+        """Refuse latents that are not those of the windows that a training reads.
+
+        Of a set that another program made nothing is known, so nothing is refused.
+
+        Args:
+            wanted: The samples' buckets in the training.
+            buckets: The training's.
+            settings: The data.
+            pictures: The samples are single frames of clips.
+
+        Raises:
+            CatalogError: They were made for other buckets or strides.
+            ConfigError: Single frames are wanted, or another crop.
+        """
+        described = self.described
+        if described is None or described.autoencoder is None:
+            return
+        assert described.buckets is not None
+        if pictures and any(shape.frames > 1 for shape in described.buckets.shapes):
+            raise ConfigError(
+                "single frames of clips have no latents",
+                where="order.image_ratio",
+                mend="set image_ratio: 0, or train without latents",
+            )
+        read = settings.read
+        if read.crop != described.crop:
+            raise ConfigError(
+                f"crop {read.crop} is wanted, the latents were made of {described.crop} crops",
+                where="read.crop",
+                mend=f"set crop: {described.crop}, or train without latents",
+            )
+        if settings.pixels and read.scaling != described.scaling:
+            raise ConfigError(
+                f"scaling {read.scaling} is wanted, the latents were made by {described.scaling}",
+                where="read.scaling",
+                mend=f"set scaling: {described.scaling}, or pixels: false",
+            )
+        if text := misfit(described, self._index, wanted, buckets):
+            raise CatalogError(
+                text,
+                where=self._storage.uri(self._folder),
+                mend="`clipmill encode` with this training's --buckets makes a set for them, and "
+                "tells its fingerprint for data.latents",
+            )
+
+    def empty_prompt(self) -> torch.Tensor | None:
+        """States of the empty prompt, float16 (L, D); None where the set has no texts.
+
+        Raises:
+            CatalogError: They are missing or damaged.
+        """
+        if self.described is None or self.described.text_encoder is None:
+            return None
+        name = f"{self._folder}/{EMPTY_PROMPT}"
+        known = self._storage.read_json(f"{self._folder}/{SIBLING_FILES}")
+        if not isinstance(known, dict) or not self._storage.exists(name):
+            raise self._refused("it has no states of the empty prompt")
+        data = self._storage.read_bytes(name)
+        if known.get(EMPTY_PROMPT) != hashlib.sha256(data).hexdigest():
+            raise self._refused("the states of the empty prompt are damaged")
+        return load_tensors(data)["text"]
+
+    def _described(self, about: object) -> SetDescription | None:
+        try:
+            return description_of(about)
+        except ValueError as exc:
+            raise self._refused(str(exc)) from exc
+
+    def _reads(self, about: object) -> tuple[str, ...]:
         name = f"{self._folder}/set.json"
-        reads = sibling_reads(self._storage.read_json(name))
+        reads = sibling_reads(about)
         if reads is not None:
             return reads
         if self._storage.exists(name):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from curation.errors import CatalogError, MediaError
 from training.data.buckets import Bucket
+from training.data.latents import padded
 from training.data.sample import Place, Sample, SampleReader
 
 
@@ -123,16 +124,19 @@ def _shown(slots: tuple[int, ...], slot: int, read: dict[int, Sample]) -> int:
 
 
 def _stacked(samples: list[Sample], task: Task) -> dict[str, torch.Tensor]:
-    """The samples' latents as a batch.
+    """The samples' latents as a batch; texts of several lengths are padded.
 
     Raises:
         CatalogError: They differ in name or shape.
     """
-    kinds = [{n: (t.shape, t.dtype) for n, t in s.latents.items()} for s in samples]
+    latents = [s.latents for s in samples]
+    if any(place.encoded for place in task.places):
+        latents = padded(latents)
+    kinds = [{n: (t.shape, t.dtype) for n, t in one.items()} for one in latents]
     if any(kind != kinds[0] for kind in kinds):
         raise CatalogError(
             f"latents of samples of the bucket {task.bucket.name} differ in shape",
             where=task.root,
             mend="encode them for the buckets of this training",
         )
-    return {name: torch.stack([s.latents[name] for s in samples]) for name in kinds[0]}
+    return {name: torch.stack([one[name] for one in latents]) for name in kinds[0]}

@@ -1,0 +1,1 @@
+"""``clipmill encode``: latents and text states of all samples, beside the shards."""
