@@ -173,7 +173,7 @@ def show(found: dict[str, Any]) -> None:
     )
     for kind, row in found.items():
         clips = list(row.get("clips", {}).values())
-        cells = [kind, f"{(row['weights'] or 0) / 1e6:.1f}"]
+        cells = [kind, f"{row['weights'] / 1e6:.1f}" if row["weights"] else "-"]
         cells.append(f"{row['pixel_numbers'] / row['latent_numbers']:.1f}")
         for name, digits in (("psnr_db", 2), ("ssim", 3), ("change_ratio", 3), ("seam_ratio", 2)):
             values = [clip[name] for clip in clips if clip[name] is not None]
