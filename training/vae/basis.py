@@ -11,7 +11,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from curation.errors import ConfigError
+from training.models.vae import open_vae
 from training.models.vae_network import BLOCK, TEMPORAL, VaeNetwork, to_cells
+
+SHIPPED = "shipped"
 
 
 def fit_basis(network: VaeNetwork, crops: Iterable[Tensor]) -> float:
@@ -46,3 +50,26 @@ def fit_basis(network: VaeNetwork, crops: Iterable[Tensor]) -> float:
     device = network.analysis.weight.device
     network.set_basis(*(v.float().to(device) for v in (mean, basis, kept.sqrt())))
     return float(kept.sum() / variances.sum())
+
+
+def begin_with(network: VaeNetwork, path: str) -> None:
+    """Begin with the weights of a file; layers on single frames that it lacks stay as they are.
+
+    Args:
+        network: Changed in place.
+        path: File of a VAE, or ``shipped``.
+
+    Raises:
+        ConfigError: There is no such file, or its network has other sizes.
+    """
+    given = open_vae(None if path == SHIPPED else path).network.state_dict()
+    mine = network.state_dict()
+    lacking = [name for name in mine if name not in given and not name.startswith("frames_")]
+    wrong = [n for n, value in given.items() if n not in mine or mine[n].shape != value.shape]
+    if lacking or wrong:
+        raise ConfigError(
+            f"is of a network with other sizes: {', '.join([*lacking, *wrong][:3])}",
+            where=path,
+            mend="the sizes of that network in the section model",
+        )
+    network.load_state_dict(mine | given)

@@ -25,6 +25,9 @@ class ModelSettings(_Section):
     encoder_depth: int = Field(default=3, ge=1)
     decoder_depth: int = Field(default=4, ge=1)
     pixel_width: int = Field(default=32, ge=4)
+    frame_width: int = Field(default=0, ge=0)
+    frame_depth_in: int = Field(default=2, ge=1)
+    frame_depth_out: int = Field(default=3, ge=1)
 
 
 class CropSettings(_Section):
@@ -129,6 +132,8 @@ class VaeTraining(_Section):
         validation: Held-out clips.
         steps: Length of the training.
         basis_steps: Steps whose crops the first linear transform is computed of.
+        init: File of weights to begin with instead, or ``shipped``: of a network with the same
+            sizes, which may lack the layers that look at single frames.
         threads: CPU threads; None: torch's own choice. Bits may differ with their number.
         device: ``auto`` takes a GPU where there is one.
         autocast: ``auto`` computes in bfloat16 on a GPU and on processors with avx512_bf16.
@@ -146,6 +151,7 @@ class VaeTraining(_Section):
     validation: ValidationSettings = ValidationSettings()
     steps: int = Field(default=6000, ge=1)
     basis_steps: int = Field(default=64, ge=1)
+    init: str | None = None
     threads: int | None = Field(default=None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     autocast: Literal["auto", "off", "bfloat16"] = "auto"

@@ -26,7 +26,7 @@ from training.data.loader import ClipLoader
 from training.models.autoencoder import Posterior
 from training.models.vae import Vae, open_vae, save_vae
 from training.models.vae_network import VaeConfig, VaeNetwork
-from training.vae.basis import fit_basis
+from training.vae.basis import begin_with, fit_basis
 from training.vae.compute import autocast_of, device_of
 from training.vae.crops import crops_of
 from training.vae.folder import hold_folder, same_settings, write_text
@@ -175,18 +175,9 @@ class VaeTrainer:
         """Take up the checkpoint, or make the first transform."""
         if not (self.out / CHECKPOINT).exists():
             self._log.begin()
-            try:
-                kept = fit_basis(self.network, self._first_crops())
-            except ValueError as exc:
-                raise ConfigError(
-                    f"the footage is too uniform: {exc}",
-                    where="data",
-                    mend="more footage, more basis_steps, or fewer model.latent_channels",
-                ) from exc
+            row = {"step": 0} | self._first_weights()
             self.average = {n: p.detach().clone() for n, p in self.network.state_dict().items()}
-            self._log.tell(
-                {"step": 0, "basis_share": kept, **self._held_out.figures(self._averaged())}
-            )
+            self._log.tell(row | self._held_out.figures(self._averaged()))
             return
         groups, about = load_state(self.out / CHECKPOINT)
         self.network.load_state_dict(groups["network"])
@@ -198,6 +189,20 @@ class VaeTrainer:
         self.step, self.skipped = about["step"], about["skipped"]
         self._loader.load_state_dict(about["loader"])
         self._log.go_on(self.step)
+
+    def _first_weights(self) -> dict[str, Any]:
+        """Make the first weights; what the log tells of it."""
+        if self.settings.init is not None:
+            begin_with(self.network, self.settings.init)
+            return {}
+        try:
+            return {"basis_share": fit_basis(self.network, self._first_crops())}
+        except ValueError as exc:
+            raise ConfigError(
+                f"the footage is too uniform: {exc}",
+                where="data",
+                mend="more footage, more basis_steps, or fewer model.latent_channels",
+            ) from exc
 
     def _first_crops(self) -> Iterator[Tensor]:
         """Crops of the first steps, once more from the beginning."""

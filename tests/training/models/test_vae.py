@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,22 @@ TOLERANCE = 2e-5
 MAX_BYTES = 8 * 10**6
 
 
-@pytest.fixture(scope="module")
-def network() -> VaeNetwork:
+@pytest.fixture(scope="module", params=[0, 8], ids=["cells", "cells and frames"])
+def network(request: pytest.FixtureRequest) -> VaeNetwork:
     """Random everywhere: nothing begins as zero, so every layer has a say."""
     torch.manual_seed(0)
-    config = VaeConfig(latent_channels=8, width=16, encoder_depth=2, decoder_depth=3, pixel_width=8)
+    config = VaeConfig(
+        latent_channels=8,
+        width=16,
+        encoder_depth=2,
+        decoder_depth=3,
+        pixel_width=8,
+        frame_width=request.param,
+    )
     made = VaeNetwork(config).eval().requires_grad_(False)
     for name, value in made.named_parameters():
         if "norm" not in name:
-            torch.nn.init.normal_(value, std=0.15)
+            torch.nn.init.normal_(value, std=0.08 if request.param else 0.15)
     return made
 
 
@@ -75,7 +83,8 @@ def test_cuts_in_time_and_space_change_nothing(network: VaeNetwork, video: Tenso
 
 def test_margins_are_needed_and_enough(network: VaeNetwork, video: Tensor) -> None:
     """A change outside of what a tile sees leaves its latents; one at its rim does not."""
-    margin = network.config.encoder_margin
+    margin, network = network.config.encoder_margin, deepcopy(network).double()
+    video = video[:1].double()
     tile = tiles_of(12, 18, 4, margin)[0]
     assert tile.kept == (0, 4, 0, 4)
     beyond, rim = video.clone(), video.clone()
@@ -85,8 +94,17 @@ def test_margins_are_needed_and_enough(network: VaeNetwork, video: Tensor) -> No
         given, far, near = (
             network.encode(x[:, :, :1])[0][..., :4, :4] for x in (video, beyond, rim)
         )
-    assert torch.allclose(given, far, atol=TOLERANCE)
-    assert (given - near).abs().max() > 100 * TOLERANCE
+    assert (given - far).abs().max() < 1e-12
+    assert (given - near).abs().max() > 1e-9
+    latents = torch.randn(1, 8, 1, 12, 18, dtype=torch.double)
+    margin = network.config.decoder_margin
+    beyond, rim = latents.clone(), latents.clone()
+    beyond[..., 2 + margin :, :] = 0
+    rim[..., 2 + margin - 2 :, :] = 0  # of the last cell of the margin only a part is seen
+    with torch.inference_mode():
+        given, far, near = (network.decode(z)[..., :16, :16] for z in (latents, beyond, rim))
+    assert (given - far).abs().max() < 1e-12
+    assert (given - near).abs().max() > 1e-12
 
 
 def test_time_looks_back_alone(network: VaeNetwork, video: Tensor) -> None:
@@ -179,11 +197,11 @@ def test_the_shipped_weights() -> None:
     video = footage(17, 96, 160)
     posterior = vae.encode(video)
     assert posterior.mean.shape == (1, 16, 5, 12, 20)
-    assert psnr_db(video, vae.decode(posterior.mean)) > 27
+    assert psnr_db(video, vae.decode(posterior.mean)) > 25  # a texture without end: hard
     assert 0.2 < posterior.mean.std() < 3
     with torch.inference_mode():
         noisy = posterior.sample(torch.randn(posterior.mean.shape))
-    assert psnr_db(video, vae.decode(noisy)) > 24
+    assert psnr_db(video, vae.decode(noisy)) > 24.5
 
 
 def test_real_footage_is_above_27_db(assets: Path) -> None:

@@ -183,3 +183,17 @@ def test_held_out_clips_are_counted_once(root: str, tmp_path: Path) -> None:
     made = trainer(root, tmp_path, validation={"root": root, "samples": 50})
     assert len(made._held_out.clips) == 6
     made.close()
+
+
+def test_it_may_begin_with_weights_at_hand(root: str, tmp_path: Path) -> None:
+    trainer(root, tmp_path / "first", steps=6).run()
+    weights = str(tmp_path / "first" / WEIGHTS)
+    model = small_training(root)["model"]
+    more = trainer(root, tmp_path / "more", steps=6, init=weights, model=model | {"frame_width": 8})
+    more.run()
+    end, begin = rows(tmp_path / "first")[-1], rows(tmp_path / "more")[0]
+    assert begin["val_psnr_db"] == pytest.approx(end["val_psnr_db"], abs=0.02)  # float16 on disk
+    vae = open_vae(tmp_path / "more" / WEIGHTS)
+    assert vae.network.frames_leave is not None and vae.network.frames_leave.weight.abs().max() > 0
+    with pytest.raises(ConfigError, match="other sizes"):
+        trainer(root, tmp_path / "other", init=weights, model=model | {"width": 24}).run()
