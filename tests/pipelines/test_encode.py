@@ -42,9 +42,8 @@ class Given:
         self.vae, self.buckets = tiny_vae(folder), buckets_file(folder)
 
     def encode(self, root: Path, *overrides: str, **more: Any) -> Report:  # noqa: ANN401
-        return encoded(
-            root, self.vae, self.buckets, *overrides, **({"text_encoder": "none"} | more)
-        )
+        options: dict[str, Any] = {"text_encoder": "none"} | more
+        return encoded(root, self.vae, self.buckets, *overrides, **options)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from curation.errors import ConfigError
-from pipelines.loader import order as order_room
 from pipelines.files import write_bytes
+from pipelines.loader import order as order_room
 from tests.pipelines.conftest import REPO, clipmill
 from tests.training.synthetic import Row, some_rows, write_index
 from training.data.buckets import assign
