@@ -214,6 +214,7 @@ def test_a_web_address_with_a_query_is_no_pattern(monkeypatch: pytest.MonkeyPatc
     def offline(*args: object, **kwargs: object) -> bool:
         raise OSError("offline")
 
+    HTTPFileSystem.clear_instance_cache()  # one of another test would have its methods already
     for name in ("exists", "info", "isdir", "glob"):
         monkeypatch.setattr(
             HTTPFileSystem, name, offline if name == "info" else lambda *a, **k: False
