@@ -20,7 +20,8 @@ from tests.training.synthetic import Row, some_rows, write_index
 from training.data.buckets import assign
 from training.data.index import load_index
 from training.data.plan import open_plan
-from training.data.settings_file import preset_names, read_settings
+from training.data.settings_file import read_settings
+from training.presets import bucket_presets
 
 SHAPES = """
 microbatch_tokens: 300
@@ -185,8 +186,8 @@ def test_proposed_buckets_are_a_file_that_gives_the_same_plan(root: str, tmp_pat
 
 
 def test_presets_hold_together() -> None:
-    assert preset_names() == ["256px", "laptop"]
-    for name in preset_names():
+    assert bucket_presets() == ["256px", "laptop"]
+    for name in bucket_presets():
         settings = read_settings(name).buckets
         buckets = settings.buckets()
         assert min(b.cost for b in buckets) >= 0.8 * settings.microbatch_tokens

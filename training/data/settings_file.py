@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,9 +20,8 @@ from curation.errors import ConfigError
 from curation.yaml_settings import apply_override, explained, mapping_in
 from training.data.buckets import BucketSettings
 from training.data.settings import DataSettings
+from training.presets import BUCKETS, bucket_presets, text_of
 
-PREFIX = "buckets-"
-"""Of presets' files in ``configs/train``."""
 BUCKET_KEYS = frozenset(BucketSettings.model_fields)
 SECTIONS = frozenset(DataSettings.model_fields)
 
@@ -43,7 +40,9 @@ def read_settings(path: str | None = None, overrides: Sequence[str] = ()) -> Dat
             budget cannot hold.
     """
     where = path or "settings"
-    data = _sections(mapping_in(_text(path), where) if path else {}, where)
+    data = _sections(
+        mapping_in(text_of(path, bucket_presets, BUCKETS), where) if path else {}, where
+    )
     for text in overrides:
         key = text.partition("=")[0].split(".")[0]
         _check_keys([key], SECTIONS | BUCKET_KEYS, text)
@@ -52,29 +51,6 @@ def read_settings(path: str | None = None, overrides: Sequence[str] = ()) -> Dat
         return DataSettings.model_validate(data)
     except ValidationError as exc:
         raise explained(exc, DataSettings, where) from exc
-
-
-def preset_names() -> list[str]:
-    """Names of the buckets files that travel with the package."""
-    folder = resources.files("configs") / "train"
-    names = (p.name for p in folder.iterdir())
-    return sorted(
-        n.removeprefix(PREFIX).removesuffix(".yaml")
-        for n in names
-        if n.startswith(PREFIX) and n.endswith(".yaml")
-    )
-
-
-def _text(path: str) -> str:
-    if path in preset_names():
-        return (resources.files("configs") / "train" / f"{PREFIX}{path}.yaml").read_text()
-    try:
-        return Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        known = ", ".join(preset_names())
-        raise ConfigError(
-            f"cannot be read: {exc}", where=path, mend=f"a YAML file, or one of: {known}"
-        ) from exc
 
 
 def _sections(data: dict[str, Any], where: str) -> dict[str, Any]:

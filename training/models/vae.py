@@ -13,8 +13,6 @@ figures and footage in ``training/README.md``.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import asdict
 from hashlib import sha256
 from importlib import resources
@@ -28,6 +26,7 @@ from torch import Tensor
 
 from curation.errors import ConfigError
 from curation.ids import canonical_json
+from training.files import written_whole
 from training.models.autoencoder import Autoencoder, LatentSpec, Posterior
 from training.models.vae_network import (
     SPATIAL,
@@ -168,10 +167,8 @@ def save_vae(
         raise ValueError(f"not finite in float16: {', '.join(wrong[:4])}")
     known = {"config": asdict(network.config), "shift": shift, "scale": scale, "about": about}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    save_file(state, temporary, {KEY: json.dumps(known, sort_keys=True)})
-    temporary.chmod(0o644)  # safetensors makes files that only their owner reads
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        save_file(state, temporary, {KEY: json.dumps(known, sort_keys=True)})
 
 
 def shipped_file() -> Path:

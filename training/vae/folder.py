@@ -1,11 +1,9 @@
-"""The folder of a training: one run at a time, small files whole or not at all."""
+"""The folder of a training: one run at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,10 +46,3 @@ def same_settings(path: Path, mine: dict[str, Any]) -> bool:
         raise ConfigError(
             f"is damaged: {exc}", where=str(path), mend="another --out, or remove the folder"
         ) from exc
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

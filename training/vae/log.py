@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.vae.folder import write_text
+from training.files import write_text
 
 Told = Callable[[dict[str, Any]], None]
 OF_A_STEP = ("step", "lr")

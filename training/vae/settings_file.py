@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from curation.errors import ConfigError
 from curation.yaml_settings import apply_override, explained, mapping_in
-from training.data.settings_file import PREFIX
+from training.presets import text_of, training_presets
 from training.vae.settings import VaeTraining
 
 
@@ -25,7 +23,7 @@ def read_training(path: str, overrides: Sequence[str] = ()) -> VaeTraining:
     Raises:
         ConfigError: An unknown or mistyped key or value.
     """
-    data = mapping_in(_text(path), path)
+    data = mapping_in(text_of(path, training_presets), path)
     for text in overrides:
         apply_override(data, text)
     return training_of(data, path)
@@ -46,27 +44,3 @@ def training_of(data: dict[str, Any], where: str) -> VaeTraining:
         return VaeTraining.model_validate(data)
     except ValidationError as exc:
         raise explained(exc, VaeTraining, where) from exc
-
-
-def training_presets() -> list[str]:
-    """Names of the trainings that travel with the package."""
-    folder = resources.files("configs") / "train"
-    names = (entry.name for entry in folder.iterdir())
-    return sorted(
-        name.removesuffix(".yaml")
-        for name in names
-        if name.endswith(".yaml") and not name.startswith(PREFIX)
-    )
-
-
-def _text(path: str) -> str:
-    if path in training_presets():
-        return (resources.files("configs") / "train" / f"{path}.yaml").read_text()
-    try:
-        return Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"cannot be read: {exc}",
-            where=path,
-            mend=f"a YAML file, or one of: {', '.join(training_presets())}",
-        ) from exc

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from curation.errors import ConfigError
+from training.files import written_whole
 
 KEY = "clipmill_vae_training"
 
@@ -31,10 +30,8 @@ def save_state(path: Path, groups: dict[str, dict[str, Tensor]], about: dict[str
         for group, tensors in groups.items()
         for name, tensor in tensors.items()
     }
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    save_file(flat, temporary, {KEY: json.dumps(about, sort_keys=True)})
-    temporary.chmod(0o644)
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        save_file(flat, temporary, {KEY: json.dumps(about, sort_keys=True)})
 
 
 def load_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

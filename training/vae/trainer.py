@@ -23,13 +23,14 @@ from torch import Tensor
 from curation.errors import BudgetError, ConfigError
 from training.data.keys import MASK, draw64
 from training.data.loader import ClipLoader
+from training.files import write_text
 from training.models.autoencoder import Posterior
 from training.models.vae import Vae, open_vae, save_vae
 from training.models.vae_network import VaeConfig, VaeNetwork
 from training.vae.basis import begin_with, fit_basis
 from training.vae.compute import autocast_of, device_of
 from training.vae.crops import crops_of
-from training.vae.folder import hold_folder, same_settings, write_text
+from training.vae.folder import hold_folder, same_settings
 from training.vae.footage import footage_of
 from training.vae.held_out import HeldOut
 from training.vae.log import Told, TrainingLog

@@ -13,8 +13,9 @@ import torch
 from curation.errors import BudgetError, ConfigError
 from tests.training.vae.footage import small_training, write_footage
 from training.models.vae import about_vae, open_vae
+from training.presets import training_presets
 from training.vae.settings import VaeTraining
-from training.vae.settings_file import read_training, training_of, training_presets
+from training.vae.settings_file import read_training, training_of
 from training.vae.state import load_state
 from training.vae.trainer import CHECKPOINT, LOG, WEIGHTS, VaeTrainer
 
