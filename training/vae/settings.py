@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.data.settings import DataSettings
 from training.models.vae_network import SPATIAL, TEMPORAL
+from training.optimizer import OptimizerSettings
 
 MIN_JUDGED_FRAMES = 5
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
@@ -79,28 +79,6 @@ class LossSettings(_Section):
     perceptual: float = Field(default=0.0, ge=0)
     adversarial: float = Field(default=0.0, ge=0)
     adversarial_from: int = Field(default=0, ge=0)
-
-
-class OptimizerSettings(_Section):
-    """AdamW, warm-up, a cosine to ``final_share`` of the rate, an average of the weights.
-
-    Attributes:
-        lr: Highest learning rate.
-        warmup_steps: Steps up to it.
-        final_share: Rate of the last step over the highest.
-        betas: Of AdamW.
-        weight_decay: Of AdamW.
-        clip_norm: Largest norm of the gradient.
-        ema_decay: Of the average of the weights; it begins shorter, as (1 + n) / (10 + n).
-    """
-
-    lr: float = Field(default=1e-3, gt=0)
-    warmup_steps: int = Field(default=50, ge=0)
-    final_share: float = Field(default=0.02, ge=0, le=1)
-    betas: tuple[Share, Share] = (0.9, 0.99)
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
-    ema_decay: float = Field(default=0.998, ge=0, lt=1)
 
 
 class ValidationSettings(_Section):

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -54,18 +53,3 @@ def load_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
             mend="remove it to begin anew",
         ) from exc
     return groups, about
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer remembers of each weight, as ``<number>.<what>``."""
-    states = optimizer.state_dict()["state"]
-    return {f"{n}.{what}": value for n, kept in states.items() for what, value in kept.items()}
-
-
-def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer back what :func:`optimizer_tensors` took."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for full, value in tensors.items():
-        number, _, what = full.partition(".")
-        states.setdefault(int(number), {})[what] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})

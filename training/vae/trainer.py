@@ -21,23 +21,30 @@ import torch
 from torch import Tensor
 
 from curation.errors import BudgetError, ConfigError
+from training.compute import autocast_of, device_of
 from training.data.keys import MASK, draw64
 from training.data.loader import ClipLoader
 from training.files import write_text
+from training.folder import hold_folder, same_settings
+from training.log import Told, TrainingLog
 from training.models.autoencoder import Posterior
 from training.models.vae import Vae, open_vae, save_vae
 from training.models.vae_network import VaeConfig, VaeNetwork
+from training.optimizer import (
+    fill_optimizer,
+    learning_rate,
+    make_adamw,
+    optimizer_tensors,
+    set_rate,
+)
 from training.vae.basis import begin_with, fit_basis
-from training.vae.compute import autocast_of, device_of
 from training.vae.crops import crops_of
-from training.vae.folder import hold_folder, same_settings
 from training.vae.footage import footage_of
 from training.vae.held_out import HeldOut
-from training.vae.log import Told, TrainingLog
 from training.vae.losses import Discriminator, Features, efficientnet_features, vae_loss
 from training.vae.scale import latent_scale
 from training.vae.settings import VaeTraining
-from training.vae.state import fill_optimizer, load_state, optimizer_tensors, save_state
+from training.vae.state import load_state, save_state
 
 CHECKPOINT, LOG, WEIGHTS, SETTINGS = (
     "checkpoint.safetensors",
@@ -106,12 +113,12 @@ class VaeTrainer:
         torch.manual_seed(settings.data.order.seed)
         self.network = VaeNetwork(VaeConfig(**settings.model.model_dump())).to(self.device)
         self.average = {n: p.detach().clone() for n, p in self.network.state_dict().items()}
-        self._optimizer = self._adam(self.network)
+        self._optimizer = make_adamw(self.network, settings.optimizer)
         self._features: Features | None = None
         if settings.loss.perceptual:
             self._features = efficientnet_features(self.device)
         self._judge = Discriminator().to(self.device) if settings.loss.adversarial else None
-        self._judge_optimizer = self._adam(self._judge) if self._judge else None
+        self._judge_optimizer = make_adamw(self._judge, settings.optimizer) if self._judge else None
         self.step = self.skipped = 0
         self._stopped = stopped
         self._in_a_row = 0
@@ -217,9 +224,8 @@ class VaeTrainer:
     def _one_step(self, crops: Tensor, waited_s: float) -> dict[str, Any]:
         """One update; the figures of the step."""
         began = time.monotonic()
-        rate = self._rate()
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        rate = learning_rate(self.settings.optimizer, self.step, self.settings.steps)
+        set_rate(self._optimizer, rate)
         row: dict[str, Any] = {"step": self.step + 1, "lr": rate, "wait_s": waited_s}
         if not len(crops):
             return row
@@ -266,8 +272,7 @@ class VaeTrainer:
     def _judge_step(self, video: Tensor, made: Tensor, rate: float) -> float:
         assert self._judge is not None and self._judge_optimizer is not None
         loss = self._judge.loss(video, made)
-        for group in self._judge_optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self._judge_optimizer, rate)
         self._judge_optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(
@@ -288,12 +293,6 @@ class VaeTrainer:
             self._log.tell(row)
         if saves or step == settings.steps:
             self.save()
-
-    def _rate(self) -> float:
-        own, done = self.settings.optimizer, self.step / self.settings.steps
-        cosine = 0.5 * (1 + math.cos(math.pi * done))
-        warm = min(1.0, (self.step + 1) / max(1, own.warmup_steps))
-        return own.lr * warm * (own.final_share + (1 - own.final_share) * cosine)
 
     def _noise(self, like: Tensor) -> Tensor:
         seed = draw64(self.settings.data.order.seed, 0, "vae-noise", self.step) & (MASK >> 1)
@@ -333,12 +332,6 @@ class VaeTrainer:
         }
         save_vae(path, network.cpu(), shift, scale, about)
         return path
-
-    def _adam(self, network: torch.nn.Module) -> torch.optim.AdamW:
-        own = self.settings.optimizer
-        return torch.optim.AdamW(
-            network.parameters(), lr=own.lr, betas=own.betas, weight_decay=own.weight_decay
-        )
 
     def _take_folder(self) -> None:
         """Make the folder this run's own and write the settings down, or refuse it."""
