@@ -24,6 +24,7 @@ from pipelines.loader.cli import register as register_loader
 from pipelines.models_cli import app as models_app
 from pipelines.release.cli import register as register_release
 from pipelines.remove import register as register_remove
+from pipelines.sample.cli import register as register_sample
 from pipelines.train.cli import register as register_train
 
 OK, UNBALANCED, REFUSED = 0, 1, 2
@@ -348,6 +349,7 @@ for _register in (
     register_loader,
     register_encode,
     register_train,
+    register_sample,
 ):
     _register(app)
 

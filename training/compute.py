@@ -23,10 +23,17 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def autocast_of(name: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Computing in bfloat16: when told, and with ``auto`` where the device is quick at it."""
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """Type of matrix products: bfloat16 when told, and with ``auto`` where the device is quick."""
     known = getattr(torch.cpu, "get_capabilities", dict)
     able = device.type == "cuda" or known().get("avx512_bf16", False)
-    if name == "bfloat16" or (name == "auto" and able):
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
+    half = name == "bfloat16" or (name == "auto" and able)
+    return torch.bfloat16 if half else torch.float32
+
+
+def autocast_of(name: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Computing in the type of :func:`dtype_of`; may be entered again and again."""
+    dtype = dtype_of(name, device)
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)

@@ -10,6 +10,7 @@ from typing import Any
 
 from training.files import write_text
 
+LOG = "log.jsonl"
 Told = Callable[[dict[str, Any]], None]
 OF_A_STEP = ("step", "lr")
 """What a line tells of its own step alone."""
@@ -40,13 +41,14 @@ class TrainingLog:
         """Count a step in the next line."""
         self._waiting.append(row)
 
-    def tell(self, row: dict[str, Any]) -> None:
-        """Write a line of a step, with the means of those noted since the last."""
+    def tell(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Write a line of a step, with the means of those noted since the last; that line."""
         row = {k: _rounded(v) for k, v in (row | _means(self._waiting)).items()}
         self._waiting = []
         with self._path.open("a") as log:
             log.write(json.dumps(row) + "\n")
         self._told(row)
+        return row
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""``clipmill export``: clips of the catalog for other tools."""
+"""``clipmill export``: clips of the catalog for other tools, or the weights of a training."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Form(StrEnum):
     JSONL = "jsonl"
     FIFTYONE = "fiftyone"
     HF = "hf"
+    WEIGHTS = "weights"
 
 
 class Media(StrEnum):
@@ -30,8 +31,20 @@ class Media(StrEnum):
     LINK = "link"
 
 
+class Kind(StrEnum):
+    """Which weights of a training."""
+
+    EMA = "ema"
+    MODEL = "model"
+
+
 def export(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Dataset root (path or URL).")],
+    out: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT", help="Dataset root (path or URL); of weights: a run or checkpoint."
+        ),
+    ],
     form: Annotated[Form, typer.Option("--format", "-f", help="What to write.")],
     to: Annotated[str, typer.Option("--to", help="File (jsonl) or folder that is to appear.")],
     where: Annotated[str, typer.Option("--where", help="SQL condition on the view clips.")] = KEPT,
@@ -41,9 +54,18 @@ def export(
     media: Annotated[
         Media, typer.Option("--media", help="fiftyone: name the files' paths, or link them.")
     ] = Media.PATH,
+    weights: Annotated[
+        Kind, typer.Option("--weights", help="weights: the average, or the last step's.")
+    ] = Kind.EMA,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Write clips as Parquet, lines of JSON, a FiftyOne dataset, or a Hugging Face dataset."""
+    """Write clips as Parquet, lines of JSON, a FiftyOne dataset, or a Hugging Face dataset.
+
+    Or a trained denoiser as safetensors that plain PyTorch loads.
+    """
+    if form is Form.WEIGHTS:
+        _export_weights(out, to, weights, as_json)
+        return
     from pipelines.export.choice import choose
     from pipelines.export.target import appearing
     from pipelines.progress import count_progress
@@ -67,8 +89,22 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog="Examples: [bold]clipmill export data --format parquet --to clips[/]; "
         "[bold]clipmill export data -f jsonl --to rejected.jsonl --where \"verdict = 'rejected'\" "
-        "--columns clip_id,reasons[/]; [bold]clipmill export data -f fiftyone --to fo[/]"
+        "--columns clip_id,reasons[/]; [bold]clipmill export data -f fiftyone --to fo[/]; "
+        "[bold]clipmill export runs/mine -f weights --to model[/]"
     )(export)
+
+
+def _export_weights(run: str, to: str, weights: Kind, as_json: bool) -> None:
+    from pipelines.export.weights import write_weights
+
+    told = write_weights(run, to, weights.value)
+    if as_json:
+        typer.echo(json.dumps(told, ensure_ascii=False))
+    else:
+        typer.echo(
+            f"{told['parameters'] / 1e6:.1f} M weights of {told['steps']} steps: {to}; "
+            f"`clipmill sample {to} --prompt ... --out FILE.mp4`"
+        )
 
 
 def _writer(

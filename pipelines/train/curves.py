@@ -10,16 +10,21 @@ from numpy.typing import NDArray
 
 from pipelines.files import write_bytes
 from pipelines.strip.canvas import FAINT, INK, LINE, SOFT, Canvas, rgb
-from training.vae.trainer import LOG
+from training.log import LOG
 
 NAME = "curves.png"
 PANELS = {
     "val_psnr_db": "held-out PSNR, dB",
+    "loss": "loss",
+    "val_loss": "held-out loss",
+    "val_loss_0.10": "held-out loss at little noise (0.1)",
+    "val_loss_0.90": "held-out loss at much noise (0.9)",
     "l1": "mean absolute error",
     "temporal": "error of frame differences",
     "kl": "KL, nats a latent number",
     "perceptual": "perceptual distance",
     "norm": "norm of the gradient",
+    "tokens_per_s": "tokens a second",
 }
 """Rows of the log that are drawn, where they are there, and their titles."""
 WIDTH_PX, HEIGHT_PX, PER_ROW = 380, 190, 2

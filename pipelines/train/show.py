@@ -20,9 +20,11 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
+    from training.trainer import DenoiserReport
     from training.vae.trainer import VaeReport
 
 PLAIN_EVERY_S = 10.0
+HELD_OUT = {"val_psnr_db", "val_loss"}
 Told = Callable[[dict[str, Any]], None]
 
 
@@ -67,7 +69,7 @@ class _Lines:
     def __call__(self, row: dict[str, Any]) -> None:
         now, step = time.monotonic(), row["step"]
         self._first = step if self._first < 0 else self._first
-        if now - self._last < PLAIN_EVERY_S and step < self._steps and "val_psnr_db" not in row:
+        if now - self._last < PLAIN_EVERY_S and step < self._steps and not row.keys() & HELD_OUT:
             return
         self._last, rate = now, (step - self._first) / max(1e-9, now - self._began)
         left = f", {(self._steps - step) / rate / 60:.0f} min left" if rate else ""
@@ -75,20 +77,35 @@ class _Lines:
         print(f"step {step} of {self._steps}, {rate:.2f}/s{left}, {notes}", file=sys.stderr)
 
 
-def print_report(report: VaeReport, folder: Path, curves: Path | None, console: Console) -> None:
+def print_report(
+    report: VaeReport | DenoiserReport, folder: Path, curves: Path | None, console: Console
+) -> None:
     """Print what a run did and what to do next."""
     console.print(
         f"{report.steps} steps, {report.done_here} of them here in {report.seconds:.0f} s; "
         f"{report.parameters / 1e6:.2f} M weights; {report.skipped} steps without an update"
     )
     for name, value in report.validation.items():
-        console.print(f"{name}: {value:.2f}")
+        console.print(f"{name}: {value:.4g}")
     if curves is not None:
         console.print(f"curves: {curves}")
-    if report.finished:
-        console.print(f"weights: {report.weights}; `clipmill encode OUT --vae {report.weights}`")
-    else:
+    for line in _made(report, folder):
+        console.print(line)
+    if not report.finished:
         console.print(f"[yellow]stopped; run the same command again to go on in {folder}[/]")
+
+
+def _made(report: VaeReport | DenoiserReport, folder: Path) -> list[str]:
+    """What came out, and what to do with it."""
+    if hasattr(report, "weights"):
+        weights = report.weights
+        return [f"weights: {weights}; `clipmill encode OUT --vae {weights}`"] if weights else []
+    found = [f"video: {path}" for path in report.samples]
+    if report.checkpoint:
+        found.append(f"checkpoint: {report.checkpoint}")
+    if report.finished:
+        found.append(f'`clipmill sample {folder} --prompt "..." --out video.mp4`')
+    return found
 
 
 def _notes(row: dict[str, Any]) -> dict[str, str]:
@@ -97,4 +114,10 @@ def _notes(row: dict[str, Any]) -> dict[str, str]:
         found["loss"] = f"loss {row['loss']:.4f}"
     if "val_psnr_db" in row:
         found["psnr"] = f"held out {row['val_psnr_db']:.2f} dB"
+    if "val_loss" in row:
+        found["val"] = f"held out {row['val_loss']:.4f}"
+    if "tokens_per_s" in row:
+        found["speed"] = f"{row['tokens_per_s']:.0f} tokens/s"
+    if row.get("skipped"):
+        found["skipped"] = f"{row['skipped']} skipped"
     return found

@@ -11,6 +11,7 @@ from curation.errors import ConfigError
 from training.data.batch import Batch
 from training.data.index import ShardIndex
 from training.data.keys import draw64
+from training.data.latents import SetDescription
 from training.data.order import Microbatch
 from training.data.plan import DataPlan
 from training.data.sample import Part, Place
@@ -114,6 +115,11 @@ class Assembler:
             CatalogError: They are missing or damaged.
         """
         return next((s.empty_prompt() for s in self._siblings.values()), None)
+
+    @property
+    def latent_set(self) -> SetDescription | None:
+        """What the latents say of themselves; None without, or of another program's."""
+        return next((s.described for s in self._siblings.values()), None)
 
     def _place(self, index: ShardIndex, position: int) -> Place:
         shard = _shard(index, position)

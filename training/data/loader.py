@@ -30,6 +30,7 @@ import torch
 from curation.errors import BudgetError, CatalogError, ClipmillError, ConfigError
 from training.data.assemble import Assembler
 from training.data.batch import Batch
+from training.data.latents import SetDescription
 from training.data.order import Microbatch, check_world
 from training.data.plan import DataPlan, open_plan, restarted
 from training.data.ranks import agreed, of_first, together
@@ -107,6 +108,11 @@ class ClipLoader:
             CatalogError: They are missing or damaged.
         """
         return self._assembler.empty_prompt()
+
+    @property
+    def latent_set(self) -> SetDescription | None:
+        """What latents that ``clipmill encode`` made say of themselves; None without such."""
+        return self._assembler.latent_set
 
     def __iter__(self) -> Iterator[Batch]:
         if self._number != self.rank:

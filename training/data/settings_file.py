@@ -20,7 +20,7 @@ from curation.errors import ConfigError
 from curation.yaml_settings import apply_override, explained, mapping_in
 from training.data.buckets import BucketSettings
 from training.data.settings import DataSettings
-from training.presets import BUCKETS, bucket_presets, text_of
+from training.presets import BUCKETS, bucket_presets, text_of, training_presets
 
 BUCKET_KEYS = frozenset(BucketSettings.model_fields)
 SECTIONS = frozenset(DataSettings.model_fields)
@@ -30,8 +30,8 @@ def read_settings(path: str | None = None, overrides: Sequence[str] = ()) -> Dat
     """Read a file or preset, apply ``key.sub=value`` overrides, and check everything.
 
     Args:
-        path: YAML file, or a preset's name (``laptop``, ``256px``); None: the defaults, with
-            buckets proposed from the clips.
+        path: YAML file, or a preset's name (``laptop``, ``256px``; or of a training, whose data
+            is taken); None: the defaults, with buckets proposed from the clips.
         overrides: ``order.microbatches=8``, ``buckets.max_crop=0.3``; keys of a buckets file may
             be given without ``buckets.``.
 
@@ -40,9 +40,7 @@ def read_settings(path: str | None = None, overrides: Sequence[str] = ()) -> Dat
             budget cannot hold.
     """
     where = path or "settings"
-    data = _sections(
-        mapping_in(text_of(path, bucket_presets, BUCKETS), where) if path else {}, where
-    )
+    data = _sections(mapping_in(_text(path), where) if path else {}, where)
     for text in overrides:
         key = text.partition("=")[0].split(".")[0]
         _check_keys([key], SECTIONS | BUCKET_KEYS, text)
@@ -51,6 +49,13 @@ def read_settings(path: str | None = None, overrides: Sequence[str] = ()) -> Dat
         return DataSettings.model_validate(data)
     except ValidationError as exc:
         raise explained(exc, DataSettings, where) from exc
+
+
+def _text(path: str) -> str:
+    """Of a file or preset, of buckets or of a training."""
+    if path in training_presets():
+        return text_of(path, training_presets)
+    return text_of(path, bucket_presets, BUCKETS)
 
 
 def _sections(data: dict[str, Any], where: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from training.data.keys import MASK, draw64
 from training.data.loader import ClipLoader
 from training.files import write_text
 from training.folder import hold_folder, same_settings
-from training.log import Told, TrainingLog
+from training.log import LOG, Told, TrainingLog
 from training.models.autoencoder import Posterior
 from training.models.vae import Vae, open_vae, save_vae
 from training.models.vae_network import VaeConfig, VaeNetwork
@@ -46,12 +46,7 @@ from training.vae.scale import latent_scale
 from training.vae.settings import VaeTraining
 from training.vae.state import load_state, save_state
 
-CHECKPOINT, LOG, WEIGHTS, SETTINGS = (
-    "checkpoint.safetensors",
-    "log.jsonl",
-    "vae.safetensors",
-    "settings.json",
-)
+CHECKPOINT, WEIGHTS, SETTINGS = "checkpoint.safetensors", "vae.safetensors", "settings.json"
 MAX_SKIPPED = 20
 """Steps in a row whose loss or gradient is not finite, before the training stops."""
 

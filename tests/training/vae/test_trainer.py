@@ -12,12 +12,13 @@ import torch
 
 from curation.errors import BudgetError, ConfigError
 from tests.training.vae.footage import small_training, write_footage
+from training.log import LOG
 from training.models.vae import about_vae, open_vae
 from training.presets import training_presets
+from training.settings_file import read_training, training_of
 from training.vae.settings import VaeTraining
-from training.vae.settings_file import read_training, training_of
 from training.vae.state import load_state
-from training.vae.trainer import CHECKPOINT, LOG, WEIGHTS, VaeTrainer
+from training.vae.trainer import CHECKPOINT, WEIGHTS, VaeTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +155,7 @@ def test_presets_are_read_and_mistakes_are_told() -> None:
     with pytest.raises(ConfigError, match="vae-small"):
         read_training("nothing.yaml")
     with pytest.raises(ConfigError, match="kind 'dit'"):
-        training_of({"kind": "dit"}, "file")
+        training_of({"kind": "unet"}, "file")
     with pytest.raises(ConfigError, match="microbatches"):
         read_training("vae-small", ["data.order.microbatches=2"])
     with pytest.raises(ConfigError, match="temporal_stride"):

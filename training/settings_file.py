@@ -1,4 +1,4 @@
-"""A VAE's training from a YAML file or a preset's name, with dotted overrides."""
+"""A training from a YAML file or a preset's name, with dotted overrides; ``kind`` says of what."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from pydantic import ValidationError
 from curation.errors import ConfigError
 from curation.yaml_settings import apply_override, explained, mapping_in
 from training.presets import text_of, training_presets
+from training.settings import DenoiserTraining
 from training.vae.settings import VaeTraining
 
+KINDS: dict[str, type[VaeTraining] | type[DenoiserTraining]] = {
+    "vae": VaeTraining,
+    "denoiser": DenoiserTraining,
+}
 
-def read_training(path: str, overrides: Sequence[str] = ()) -> VaeTraining:
+
+def read_training(path: str, overrides: Sequence[str] = ()) -> VaeTraining | DenoiserTraining:
     """Read a file or preset, apply ``key.sub=value`` overrides, and check everything.
 
     Args:
@@ -29,18 +35,18 @@ def read_training(path: str, overrides: Sequence[str] = ()) -> VaeTraining:
     return training_of(data, path)
 
 
-def training_of(data: dict[str, Any], where: str) -> VaeTraining:
+def training_of(data: dict[str, Any], where: str) -> VaeTraining | DenoiserTraining:
     """Settings of a mapping.
 
     Raises:
-        ConfigError: It is another kind of training, or a key or value is wrong.
+        ConfigError: It is of no known kind, or a key or value is wrong.
     """
     kind = data.get("kind")
-    if kind != "vae":
+    if kind not in KINDS:
         raise ConfigError(
-            f"is a training of kind {kind!r}", where=where, mend="kind: vae is the one there is"
+            f"is a training of kind {kind!r}", where=where, mend=f"kind: {' or '.join(KINDS)}"
         )
     try:
-        return VaeTraining.model_validate(data)
+        return KINDS[kind].model_validate(data)
     except ValidationError as exc:
-        raise explained(exc, VaeTraining, where) from exc
+        raise explained(exc, KINDS[kind], where) from exc

@@ -1,0 +1,1 @@
+"""``clipmill sample``: videos from a trained denoiser."""

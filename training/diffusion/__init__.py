@@ -1,0 +1,1 @@
+"""Rectified flow: times, samplers, guidance, and which frames are given."""
