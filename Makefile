@@ -6,10 +6,10 @@ PYTHON  := $(VENV)/bin/python
 STAMP   := $(VENV)/.ready
 PYTHON3 ?= python3
 
-.PHONY: demo test test-slow setup lint types bench lock wheel clean help
+.PHONY: demo closed-loop test test-slow setup lint types bench lock wheel clean help
 
 help:
-	@echo "make demo | test | test-slow | setup | lint | types | bench | lock | wheel | clean"
+	@echo "make demo | closed-loop | test | test-slow | setup | lint | types | bench | lock | wheel | clean"
 
 setup: $(STAMP)
 
@@ -22,6 +22,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup
 	$(VENV)/bin/clipmill demo
+
+closed-loop: setup
+	$(PYTHON) -m pipelines.closed_loop
 
 test: setup
 	$(PYTHON) -m pytest -n 2 --dist loadfile

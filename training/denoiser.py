@@ -47,6 +47,10 @@ class About(BaseModel):
         vae_fingerprint: Of that autoencoder: another one's latents are another language.
         text_encoder: As ``open_text_encoder`` takes it.
         text_fingerprint: Of that.
+        vae_dtype: Precision of the autoencoder's network.
+        vae_tiling: Large pictures went through it in tiles.
+        text_dtype: Precision of the text encoder's.
+        max_tokens: Longer texts were cut; None: what the text encoder takes.
         temporal_stride: Of the autoencoder.
         spatial_stride: Of the autoencoder.
         shapes: It was trained on.
@@ -63,6 +67,10 @@ class About(BaseModel):
     vae_fingerprint: str
     text_encoder: str
     text_fingerprint: str
+    vae_dtype: str = "float32"
+    vae_tiling: bool = False
+    text_dtype: str = "float32"
+    max_tokens: int | None = None
     temporal_stride: int
     spatial_stride: int
     shapes: tuple[Shape, ...]

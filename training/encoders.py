@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -68,6 +69,18 @@ class Encoders:
         part = self.described.text_encoder if self.described else None
         return part.fingerprint if part else self.text_encoder.spec.fingerprint
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """Fields of :class:`training.denoiser.About` that say how the encoders were run."""
+        vae = self.described.autoencoder if self.described else None
+        text = self.described.text_encoder if self.described else None
+        return {
+            "vae_dtype": vae.dtype if vae else "float32",
+            "vae_tiling": vae.tiling if vae else False,
+            "text_dtype": text.dtype if text else "float32",
+            "max_tokens": text.max_tokens if text else None,
+        }
+
     @cached_property
     def autoencoder(self) -> Autoencoder:
         """The autoencoder.
@@ -75,8 +88,13 @@ class Encoders:
         Raises:
             ConfigError: It cannot be opened, or is not that of the latents.
         """
-        opened = open_autoencoder(self.vae, device=self.device)
         part = self.described.autoencoder if self.described else None
+        opened = open_autoencoder(
+            self.vae,
+            device=self.device,
+            dtype=part.dtype if part else None,
+            tiling=part.tiling if part else False,
+        )
         if part is not None:
             same_encoder(self.vae, opened.spec.fingerprint, part.fingerprint, "vae")
         return opened
@@ -88,8 +106,13 @@ class Encoders:
         Raises:
             ConfigError: It cannot be opened, or is not that of the texts.
         """
-        opened = open_text_encoder(self.text, device=self.device)
         part = self.described.text_encoder if self.described else None
+        opened = open_text_encoder(
+            self.text,
+            device=self.device,
+            dtype=part.dtype if part else None,
+            max_tokens=part.max_tokens if part else None,
+        )
         if part is not None:
             same_encoder(self.text, opened.spec.fingerprint, part.fingerprint, "text_encoder")
         return opened

@@ -266,8 +266,10 @@ def open_generator(
     return Generator(
         denoiser,
         about,
-        open_autoencoder(about.vae, device=place),
-        open_text_encoder(about.text_encoder, device=place),
+        open_autoencoder(about.vae, device=place, dtype=about.vae_dtype, tiling=about.vae_tiling),
+        open_text_encoder(
+            about.text_encoder, device=place, dtype=about.text_dtype, max_tokens=about.max_tokens
+        ),
         device=place,
         autocast=autocast,
     )

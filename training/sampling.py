@@ -9,9 +9,10 @@ from training.denoiser import About
 from training.diffusion.guidance import Guidance
 from training.encoders import Encoders
 from training.files import write_text
-from training.generate import Generator, Request
+from training.generate import Generator
 from training.models.dit import Dit
 from training.pictures import Frame, spread, strip, strip_png, write_mp4
+from training.request import Request
 from training.settings import SampleSettings
 
 FOLDER = "samples"

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from curation.errors import ConfigError
-from training.checkpoint import latest_checkpoint, save_checkpoint
+from training.checkpoint import has_checkpoint, latest_checkpoint, save_checkpoint
 from training.compute import autocast_of, device_of, dtype_of
 from training.data.batch import Batch
 from training.data.loader import ClipLoader
@@ -274,6 +274,7 @@ class DenoiserTrainer:
             vae_fingerprint=spec.fingerprint,
             text_encoder=settings.text_encoder,
             text_fingerprint=self.encoders.text_fingerprint,
+            **self.encoders.how,
             temporal_stride=spec.temporal_stride,
             spatial_stride=spec.spatial_stride,
             shapes=tuple(
@@ -368,7 +369,7 @@ class DenoiserTrainer:
         self._lock = hold_folder(self.out)
         path = self.out / SETTINGS
         try:
-            if path.exists() and latest_checkpoint(self.out) and not same_settings(path, mine):
+            if has_checkpoint(self.out) and not same_settings(path, mine):
                 raise ConfigError(
                     "holds a training with other settings",
                     where=str(self.out),

@@ -207,6 +207,22 @@ def test_one_step_is_noise_less_the_guided_velocity(generator: Generator) -> Non
     assert torch.equal(told["x"][0], told["x"][1]) and abs(float(told["x"].std()) - 1) < 0.2
 
 
+def test_the_spread_is_taken_where_something_is_made(generator: Generator) -> None:
+    picture, guidance = scene(1)[0], Guidance(scale=6, rescale=1.0)
+    with Calls(generator) as calls:
+        (video,) = made(generator, "a dog", num_steps=1, guidance=guidance, given={0: picture})
+    (told,) = calls.asked
+    text, empty = told["said"].float()
+    velocity = empty + 6 * (text - empty)
+    # The first latent frame is decided by the picture and does not count.
+    velocity *= text[:, 1:].std(correction=0) / velocity[:, 1:].std(correction=0)
+    latents = (told["x"][0] - velocity)[None]
+    latents[:, :, 0] = told["given_BCthw"][:1, :, 0]
+    frames = ((generator.autoencoder.decode(latents) + 1) * 127.5).round()
+    expected = frames[0].permute(1, 2, 3, 0).numpy()
+    assert np.abs(video.astype(int) - expected).max() <= 1
+
+
 def test_steps_are_shifted_as_in_training(generator: Generator) -> None:
     with Calls(generator) as calls:
         made(generator, "a", num_steps=2)
