@@ -23,17 +23,15 @@ from training.checkpoint import has_checkpoint, latest_checkpoint, save_checkpoi
 from training.compute import autocast_of, device_of, dtype_of
 from training.data.batch import Batch
 from training.data.loader import ClipLoader
-from training.denoiser import About, Shape, fields_of
+from training.denoiser import About
 from training.ema import Ema
 from training.encoders import Encoders
 from training.files import write_text
 from training.folder import hold_folder, same_settings
 from training.guards import Guards
-from training.inputs import InputMaker
 from training.log import LOG, Told, TrainingLog
 from training.meter import Meter
 from training.metrics import StepMetrics
-from training.models.dit import Dit
 from training.optimizer import (
     fill_optimizer,
     learning_rate,
@@ -41,6 +39,7 @@ from training.optimizer import (
     optimizer_tensors,
     set_rate,
 )
+from training.parts import about_of, maker_of, network_of
 from training.sampling import SampleMaker
 from training.settings import DenoiserTraining
 from training.step import weighted_loss
@@ -48,7 +47,10 @@ from training.trackers import Trackers
 from training.validation import Validation
 
 SETTINGS = "settings.json"
-NOT_OF_THE_RUN = {"threads", "device", "autocast", "compile", "checkpointing", "keep", "keep_every"}
+NOT_OF_THE_RUN = {
+    *("threads", "device", "autocast", "compile", "checkpointing"),
+    *("keep", "keep_every", "log_every", "tensorboard", "wandb"),
+}
 """Settings that may differ when a run is gone on with."""
 
 
@@ -110,11 +112,11 @@ class DenoiserTrainer:
             settings.vae, settings.text_encoder, self.loader.latent_set, self.device
         )
         self.encoders.check_buckets(self.loader.plan.bucket_settings)
-        self.network = self._network()
+        self.network = network_of(settings, self.encoders)
         self.ema = Ema(dict(self.network.named_parameters()), settings.optimizer.ema_decay)
         self._optimizer = make_adamw(self.network, settings.optimizer)
         self._guards = Guards(settings.guards, where=str(out))
-        self._maker = self._input_maker()
+        self._maker = maker_of(settings, self.network.config, self.loader, self.encoders)
         self._validation = Validation(settings.validation, settings.data, self._maker)
         self._samples = SampleMaker(settings.samples, self.encoders, settings.autocast)
         self._metrics = StepMetrics()
@@ -264,25 +266,8 @@ class DenoiserTrainer:
     @property
     def about(self) -> About:
         """What must be known of the denoiser to use it."""
-        settings, spec = self.settings, self.encoders.spec
-        buckets = self.loader.plan.bucket_settings.buckets()
-        return About(
-            name=settings.name,
-            model=fields_of(self.network.config),
-            flow=settings.flow.model_dump(),
-            vae=settings.vae,
-            vae_fingerprint=spec.fingerprint,
-            text_encoder=settings.text_encoder,
-            text_fingerprint=self.encoders.text_fingerprint,
-            **self.encoders.how,
-            temporal_stride=spec.temporal_stride,
-            spatial_stride=spec.spatial_stride,
-            shapes=tuple(
-                Shape(frames=b.frames, height_px=b.height_px, width_px=b.width_px, fps=b.fps)
-                for b in buckets
-            ),
-            steps=self.step,
-        )
+        config = self.network.config
+        return about_of(self.settings, config, self.loader, self.encoders, self.step)
 
     def close(self) -> None:
         """End the loader's workers and let go of the folder; :meth:`run` does so at its end."""
@@ -311,43 +296,6 @@ class DenoiserTrainer:
             wandb=settings.wandb,
             config=settings.model_dump(mode="json"),
             step=self.step,
-        )
-
-    def _network(self) -> Dit:
-        """The network with its first weights."""
-        settings = self.settings
-        torch.manual_seed(settings.data.order.seed)
-        config = settings.model.config(
-            latent_channels=self.encoders.spec.latent_channels,
-            mask_channels=self.encoders.spec.temporal_stride,
-            text_dim=self.encoders.text_dim,
-            patch=settings.data.buckets.patch,
-        )
-        network = Dit(config).to(self.device)
-        network.checkpointing = settings.checkpointing
-        if settings.compile:
-            for block in network.blocks:
-                block.compile()
-        return network
-
-    def _input_maker(self) -> InputMaker:
-        settings, encoders = self.settings, self.encoders
-        described = encoders.described
-        encodes = described is None or described.autoencoder is None
-        return InputMaker(
-            encoders.spec,
-            self.network.config,
-            settings.flow.config(),
-            settings.conditioning,
-            settings.data.order.seed,
-            self.device,
-            autoencoder=(
-                encoders.autoencoder if encodes or settings.conditioning.gives_frames else None
-            ),
-            text_encoder=(
-                encoders.text_encoder if described is None or not described.text_encoder else None
-            ),
-            empty_prompt=self.loader.empty_prompt,
         )
 
     def _averaged(self) -> Any:  # noqa: ANN401 - a context manager

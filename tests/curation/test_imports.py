@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ TRAINING_MAY = tuple(
     f"curation.{name}"
     for name in ("errors", "ids", "media", "models", "schema", "storage", "yaml_settings")
 )
+
+
+TORCH_ALONE = [
+    *("training/models/dit.py", "training/models/rope.py", "training/step.py"),
+    *("training/diffusion", "training/models/vae_network.py"),
+]
+"""The mathematics of the trainer: it runs wherever torch runs."""
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -65,6 +73,19 @@ def test_training_imports_little_of_curation() -> None:
         or (begins(name, "curation") and not begins(name, *TRAINING_MAY))
     ]
     assert not wrong
+
+
+def test_mathematics_of_the_trainer_needs_torch_alone() -> None:
+    paths = [p for name in TORCH_ALONE for p in (files_of(name) or [REPO / name])]
+    own = {".".join(p.relative_to(REPO).with_suffix("").parts) for p in paths}
+    wrong = [
+        f"{path.relative_to(REPO)} imports {name}"
+        for path in paths
+        for name in imports_of(path)
+        if name.partition(".")[0] not in {"torch", *sys.stdlib_module_names}
+        and not begins(name, *own)
+    ]
+    assert len(paths) > 6 and not wrong
 
 
 def test_only_one_module_of_curation_imports_ray() -> None:

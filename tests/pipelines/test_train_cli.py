@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pipelines.train.curves import draw_curves, read_series
+from tests.training.denoising import encoded_footage, small_denoiser
 from tests.training.vae.footage import small_training, write_footage
 
 
@@ -22,6 +23,15 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train")
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(small_training(write_footage(folder))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("denoiser")
+    path = folder / "denoiser.yaml"
+    given = {"samples": {"prompts": ["a <b>dog</b>"], "num_steps": 2}, "tensorboard": True}
+    path.write_text(yaml.safe_dump(small_denoiser(encoded_footage(folder), **given)))
     return path
 
 
@@ -64,6 +74,38 @@ def test_sigterm_saves_and_says_so(config: Path, tmp_path: Path) -> None:
     assert process.returncode == 1, complaints
     assert "stopped; run the same command again" in said and "Traceback" not in complaints
     assert (out / "checkpoint.safetensors").is_file()
+
+
+def test_a_denoiser_from_its_settings_to_a_video(denoiser: Path, tmp_path: Path) -> None:
+    """Stopped by SIGTERM, gone on with, looked at, sampled, exported, sampled again."""
+    run, video, model = tmp_path / "run", tmp_path / "video.mp4", tmp_path / "model"
+    _stop_in_the_midst(denoiser, run)
+    done = clipmill("train", denoiser, "--out", run, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["finished"] and told["steps"] == 12 and 0 < told["done_here"] < 12
+    assert Path(told["samples"][0]).is_file() and Path(told["curves"]).is_file()
+    assert list((run / "tensorboard").glob("events*"))
+    prompt = ("--prompt", "a dog", "--steps", "3")
+    done = clipmill("sample", run, *prompt, "--out", video)
+    assert done.returncode == 0 and video.is_file(), done.stderr
+    done = clipmill("export", run, "--format", "weights", "--to", model)
+    assert done.returncode == 0, done.stderr
+    done = clipmill("sample", model, *prompt, "--out", tmp_path / "again.mp4")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.mp4").read_bytes() == video.read_bytes()
+
+
+def _stop_in_the_midst(config: Path, out: Path) -> None:
+    command = _command("train", config, "log_every=1", "--out", out)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize(

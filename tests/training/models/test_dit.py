@@ -160,16 +160,15 @@ def test_rotation_depends_on_distance_alone() -> None:
 
     times = torch.tensor([[0.0, 0.25, 1.25]])
     angles = rope_angles(times, 3, 3, 16)[0].double().unflatten(0, (3, 3, 3))
-    close = {"rtol": 1e-4, "atol": 1e-4}
-    torch.testing.assert_close(
+    one, other = (
         product(angles[0, 0, 0], angles[0, 1, 0]),
         product(angles[1, 1, 2], angles[1, 2, 2]),
-        **close,
     )
-    torch.testing.assert_close(
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    one, other = (
         product(angles[0, 0, 0], angles[0, 0, 2]),
         product(angles[2, 1, 0], angles[2, 1, 2]),
-        **close,
     )
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     assert product(angles[0, 0, 0], angles[1, 0, 0]) != product(angles[1, 0, 0], angles[2, 0, 0])
     assert torch.equal(angles[0, 0, 0], torch.zeros(8).double())
