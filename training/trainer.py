@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -59,6 +59,7 @@ class DenoiserReport:
     """What a run did.
 
     Attributes:
+        kind: Of training.
         steps: Done in all, of the whole training.
         done_here: Of those in this process.
         finished: The training is complete.
@@ -70,6 +71,7 @@ class DenoiserReport:
         parameters: Of the network.
     """
 
+    kind: Literal["denoiser"] = "denoiser"
     steps: int = 0
     done_here: int = 0
     finished: bool = False

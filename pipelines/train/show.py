@@ -97,7 +97,7 @@ def print_report(
 
 def _made(report: VaeReport | DenoiserReport, folder: Path) -> list[str]:
     """What came out, and what to do with it."""
-    if hasattr(report, "weights"):
+    if report.kind == "vae":
         weights = report.weights
         return [f"weights: {weights}; `clipmill encode OUT --vae {weights}`"] if weights else []
     found = [f"video: {path}" for path in report.samples]

@@ -45,10 +45,10 @@ def main() -> None:
     ours.checkpointing = args.checkpointing
     theirs = None if args.alone else _wan(config).to(device)
     if theirs is not None and args.checkpointing:
-        theirs.enable_gradient_checkpointing()
+        getattr(theirs, "enable_gradient_checkpointing")()  # noqa: B009 - of diffusers' class
     if args.compile:
         for network in (ours, theirs):
-            for block in () if network is None else network.blocks:
+            for block in () if network is None else network.get_submodule("blocks").children():
                 block.compile()
     steps = {"clipmill": _step(ours, ours, inputs, autocast, device)}
     if theirs is not None:
@@ -118,7 +118,7 @@ def _inputs(config: DitConfig, args: argparse.Namespace, device: torch.device) -
 
 def _wan(config: DitConfig) -> nn.Module:
     """diffusers' transformer of the same sizes, told the same inputs."""
-    from diffusers import WanTransformer3DModel
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     return WanTransformer3DModel(
         patch_size=config.patch,

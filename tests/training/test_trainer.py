@@ -218,9 +218,7 @@ def test_another_training_in_the_folder_is_refused(data: Encoded, tmp_path: Path
     train(tmp_path, data, steps=2)
     with pytest.raises(ConfigError, match="other settings"):
         train(tmp_path, data, optimizer={"lr": 1e-5})
-    train(
-        tmp_path, data, steps=2, threads=2, keep=1, log_every=1
-    )  # where it runs is no other training
+    train(tmp_path, data, steps=2, threads=2, keep=1, log_every=1)  # that is no other training
 
 
 def test_the_average_is_what_is_opened(data: Encoded, tmp_path: Path) -> None:

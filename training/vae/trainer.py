@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ class VaeReport:
     """What a run did.
 
     Attributes:
+        kind: Of training.
         steps: Done in all, of the whole training.
         done_here: Of those in this process.
         finished: The training is complete, and the weights are written.
@@ -66,6 +67,7 @@ class VaeReport:
         parameters: Of the network.
     """
 
+    kind: Literal["vae"] = "vae"
     steps: int = 0
     done_here: int = 0
     finished: bool = False

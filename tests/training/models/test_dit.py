@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def run(made: Dit, **changed: Any) -> Tensor:  # noqa: ANN401
 
 @pytest.mark.parametrize("attention", ["full", "factorised"])
 def test_every_input_moves_the_velocity(attention: Any) -> None:  # noqa: ANN401
-    made = network(DitConfig(**vars(SMALL) | {"attention": attention}))
+    made = network(replace(SMALL, attention=attention))
     plain = run(made)
     assert plain.shape == (2, 4, 3, 4, 6)
     for name, value in inputs().items():
@@ -92,7 +93,7 @@ def test_time_counts_by_distance_and_in_seconds() -> None:
 def test_factorised_blocks_see_a_frame_then_a_place() -> None:
     """After a block over space alone a frame does not depend on others; after two it does."""
     for depth, sees in ((1, False), (2, True)):
-        made = network(DitConfig(**vars(SMALL) | {"attention": "factorised", "depth": depth}))
+        made = network(replace(SMALL, attention="factorised", depth=depth))
         moved = inputs()["x_BCthw"].clone()
         moved[:, :, 0] += 1
         changed = (run(made, x_BCthw=moved) - run(made)).abs().amax((0, 1, 3, 4))
@@ -101,13 +102,13 @@ def test_factorised_blocks_see_a_frame_then_a_place() -> None:
 
 
 def test_both_kinds_of_attention_have_the_same_weights() -> None:
-    full, factorised = Dit(SMALL), Dit(DitConfig(**vars(SMALL) | {"attention": "factorised"}))
+    full, factorised = Dit(SMALL), Dit(replace(SMALL, attention="factorised"))
     factorised.load_state_dict(full.state_dict())
 
 
 @pytest.mark.parametrize("attention", ["full", "factorised"])
 def test_checkpointing_gives_the_same_gradients(attention: Any) -> None:  # noqa: ANN401
-    made, found = network(DitConfig(**vars(SMALL) | {"attention": attention})), []
+    made, found = network(replace(SMALL, attention=attention)), []
     for made.checkpointing in (False, True):
         made.zero_grad()
         made(**inputs()).square().sum().backward()
@@ -160,15 +161,11 @@ def test_rotation_depends_on_distance_alone() -> None:
 
     times = torch.tensor([[0.0, 0.25, 1.25]])
     angles = rope_angles(times, 3, 3, 16)[0].double().unflatten(0, (3, 3, 3))
-    one, other = (
-        product(angles[0, 0, 0], angles[0, 1, 0]),
-        product(angles[1, 1, 2], angles[1, 2, 2]),
-    )
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-    one, other = (
-        product(angles[0, 0, 0], angles[0, 0, 2]),
-        product(angles[2, 1, 0], angles[2, 1, 2]),
-    )
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    rows = product(angles[0, 0, 0], angles[0, 1, 0])
+    shifted = product(angles[1, 1, 2], angles[1, 2, 2])
+    torch.testing.assert_close(rows, shifted, rtol=1e-4, atol=1e-4)
+    columns = product(angles[0, 0, 0], angles[0, 0, 2])
+    shifted = product(angles[2, 1, 0], angles[2, 1, 2])
+    torch.testing.assert_close(columns, shifted, rtol=1e-4, atol=1e-4)
     assert product(angles[0, 0, 0], angles[1, 0, 0]) != product(angles[1, 0, 0], angles[2, 0, 0])
     assert torch.equal(angles[0, 0, 0], torch.zeros(8).double())
