@@ -198,9 +198,10 @@ def videos_of(
     generator: Generator, clip: Clip, kinds: Mapping[str, Sequence[int]]
 ) -> dict[str, Frames]:
     """The clip, what the autoencoder keeps of it, and videos with some frames given."""
-    frames = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    frames = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].to(generator.device)
+    frames = frames.float() / 127.5 - 1
     kept = generator.autoencoder.decode(generator.autoencoder.encode(frames).mean)[0]
-    kept = ((kept.permute(1, 2, 3, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
+    kept = ((kept.permute(1, 2, 3, 0) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
     made = {
         name: next(generator.generate(request_of(clip, clip.caption, given)))
         for name, given in kinds.items()

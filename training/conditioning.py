@@ -40,36 +40,47 @@ def given_of(
     size_px: tuple[int, int],
     video_BCTHW: Tensor | None = None,
     autoencoder: Autoencoder | None = None,
+    *,
+    device: torch.device | None = None,
 ) -> Given:
     """Encode given frames.
 
     Args:
         spec: Of the latents.
-        known_BT: bool, which pixel frames are given.
+        known_BT: bool, which pixel frames are given; on the CPU, so that nothing waits for a GPU.
         size_px: Height and width.
         video_BCTHW: Float in [-1, 1]; what is not known of it is not looked at. Only needed where
             something is known.
         autoencoder: Likewise.
+        device: Where the result goes; None: where the video is, or the CPU.
 
     Raises:
         ValueError: Frames are given but no video or autoencoder, or sizes do not fit.
     """
     num_samples, num_frames = known_BT.shape
     shape = spec.latent_shape(num_frames, *size_px)
-    has = known_BT.any(1)
-    device = known_BT.device if video_BCTHW is None else video_BCTHW.device
-    latents = torch.zeros((num_samples, *shape), device=device)
-    if has.any():
+    place = device or (known_BT if video_BCTHW is None else video_BCTHW).device
+    latents = torch.zeros((num_samples, *shape), device=place)
+    has = known_BT.any(1).nonzero()[:, 0]
+    if len(has):
         if video_BCTHW is None or autoencoder is None:
             raise ValueError("frames are given, so their video and an autoencoder are needed")
-        seen = video_BCTHW[has] * known_BT[has][:, None, :, None, None].to(video_BCTHW)
-        latents[has] = autoencoder.encode(seen).mean.float()
-    mask_BSt = folded(known_BT, spec.temporal_stride).to(device)
+        known = moved(known_BT[has][:, None, :, None, None].float(), place)
+        rows = moved(has, place)
+        latents[rows] = autoencoder.encode(video_BCTHW[rows] * known).mean.float()
+    mask_BSt = moved(folded(known_BT, spec.temporal_stride), place)
     return Given(
         latents_BCthw=latents,
         mask_BSthw=mask_BSt[..., None, None].expand(-1, -1, -1, *shape[2:]).contiguous(),
-        unknown_Bt=unknown_latents(known_BT, spec.temporal_stride).to(device),
+        unknown_Bt=moved(unknown_latents(known_BT, spec.temporal_stride), place),
     )
+
+
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """Numbers on a device, without waiting for it: by page-locked memory where it is a GPU."""
+    if device.type == "cuda" and values.device.type == "cpu" and not values.is_pinned():
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def latent_times_s(latent_frames: int, stride: int, fps_B: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class About(BaseModel):
         name: For people.
         model: Fields of :class:`training.models.dit.DitConfig`.
         flow: Fields of :class:`training.diffusion.flow.FlowConfig`.
+        modes: Of given frames that it was trained for, ``text`` among them.
         vae: Autoencoder of its latents, as ``open_autoencoder`` takes it.
         vae_fingerprint: Of that autoencoder: another one's latents are another language.
         text_encoder: As ``open_text_encoder`` takes it.
@@ -55,6 +56,7 @@ class About(BaseModel):
         spatial_stride: Of the autoencoder.
         shapes: It was trained on.
         steps: It was trained for.
+        weights: Of an export, which those are; None: there are both.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +65,7 @@ class About(BaseModel):
     name: str
     model: dict[str, Any]
     flow: dict[str, Any]
+    modes: tuple[str, ...] = ("text",)
     vae: str
     vae_fingerprint: str
     text_encoder: str
@@ -75,6 +78,7 @@ class About(BaseModel):
     spatial_stride: int
     shapes: tuple[Shape, ...]
     steps: int = 0
+    weights: Weights | None = None
 
     def model_config_of(self) -> DitConfig:
         """Sizes of the network.
@@ -99,14 +103,14 @@ def fields_of(config: DitConfig) -> dict[str, Any]:
 
 
 def open_denoiser(
-    path: str | Path, *, device: torch.device | str = "cpu", weights: Weights = "ema"
+    path: str | Path, *, device: torch.device | str = "cpu", weights: Weights | None = None
 ) -> tuple[Dit, About]:
     """Open a denoiser for sampling, float32, in evaluation.
 
     Args:
         path: Folder of a run (its latest checkpoint is taken), of a checkpoint, or of an export.
         device: Where its weights go.
-        weights: The average, or those of the last step; an export has one kind alone.
+        weights: The average, or those of the last step; None: the average, or what an export has.
 
     Raises:
         ConfigError: It is none of these, or damaged.
@@ -121,24 +125,40 @@ def open_denoiser(
     return network.to(device).eval().requires_grad_(False), about
 
 
-def read_denoiser(path: Path, weights: Weights) -> tuple[dict[str, Tensor], About]:
+def read_denoiser(path: Path, weights: Weights | None = None) -> tuple[dict[str, Tensor], About]:
     """Weights by name, and what must be known of them.
 
+    Args:
+        path: As of :func:`open_denoiser`.
+        weights: Likewise.
+
     Raises:
-        ConfigError: There is no denoiser here, or it is damaged.
+        ConfigError: There is no denoiser here, it is damaged, or has no such weights.
     """
     if (path / CONFIG).is_file():
-        try:
-            about = About.model_validate_json((path / CONFIG).read_text())
-            return load_file(path / WEIGHTS), about
-        except (OSError, ValueError, SafetensorError) as exc:
-            raise ConfigError(f"is no exported denoiser: {exc}", where=str(path)) from exc
+        return _read_export(path, weights)
     found = checkpoint_in(path)
     try:
         about = About.model_validate(found.about["denoiser"])
     except (KeyError, TypeError, ValidationError) as exc:
         raise ConfigError(f"is no checkpoint of a denoiser: {exc}", where=str(path)) from exc
-    return found.group(weights), about.model_copy(update={"steps": found.step})
+    kind = weights or "ema"
+    return found.group(kind), about.model_copy(update={"steps": found.step, "weights": kind})
+
+
+def _read_export(path: Path, weights: Weights | None) -> tuple[dict[str, Tensor], About]:
+    try:
+        about = About.model_validate_json((path / CONFIG).read_text())
+        tensors = load_file(path / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as exc:
+        raise ConfigError(f"is no exported denoiser: {exc}", where=str(path)) from exc
+    if weights not in (None, about.weights):
+        raise ConfigError(
+            f"has the weights {about.weights} alone, not {weights}",
+            where=str(path),
+            mend="export those of the run, or leave --weights out",
+        )
+    return tensors, about
 
 
 def checkpoint_in(path: Path) -> Checkpoint:
@@ -157,13 +177,13 @@ def checkpoint_in(path: Path) -> Checkpoint:
     return found
 
 
-def export_denoiser(path: str | Path, to: str | Path, *, weights: Weights = "ema") -> Path:
+def export_denoiser(path: str | Path, to: str | Path, *, weights: Weights | None = None) -> Path:
     """Write a denoiser as ``model.safetensors`` and ``config.json`` in a folder that appears whole.
 
     Args:
         path: As of :func:`open_denoiser`.
         to: Folder; must not be there.
-        weights: Which.
+        weights: Which, as of :func:`open_denoiser`.
 
     Raises:
         ConfigError: There is no denoiser, or the folder is there.

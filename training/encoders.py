@@ -118,10 +118,10 @@ class Encoders:
         return opened
 
     def check_buckets(self, buckets: BucketSettings) -> None:
-        """Refuse buckets of other strides than the autoencoder's.
+        """Refuse buckets that the autoencoder cannot take.
 
         Raises:
-            ConfigError: They differ.
+            ConfigError: Their strides differ, or it takes no such shape.
         """
         mine = self.spec.temporal_stride, self.spec.spatial_stride
         if mine != (buckets.temporal_stride, buckets.spatial_stride):
@@ -130,6 +130,11 @@ class Encoders:
                 where="data.buckets",
                 mend="the same two numbers there",
             )
+        for bucket in buckets.buckets():
+            try:
+                self.spec.check(bucket.frames, bucket.height_px, bucket.width_px)
+            except ValueError as exc:
+                raise ConfigError(str(exc), where=f"data.buckets, {bucket.name}") from exc
 
 
 def same_encoder(name: str, mine: str, wanted: str, key: str) -> None:

@@ -122,6 +122,12 @@ class Generator:
             ConfigError: The request cannot be met.
         """
         check_request(request, self.autoencoder.spec, self.denoiser.config)
+        if request.given and set(self.about.modes) <= {"text"}:
+            raise ConfigError(
+                "the denoiser was trained on texts alone: given frames mean nothing to it",
+                where="given frames",
+                mend="a training with other modes in conditioning.mixture, such as first",
+            )
         return self._videos(request, told)
 
     @cached_property
@@ -224,7 +230,7 @@ class Generator:
         """Given frames as the network is told them, B = 1."""
         height, width = request.height_px, request.width_px
         video = torch.zeros((1, 3, request.frames, height, width), device=self.device)
-        known = torch.zeros((1, request.frames), dtype=torch.bool, device=self.device)
+        known = torch.zeros((1, request.frames), dtype=torch.bool)
         for number, picture in request.given.items():
             pixels = torch.from_numpy(np.array(picture)).to(self.device)
             video[0, :, number] = pixels.permute(2, 0, 1).float() / 127.5 - 1
@@ -240,7 +246,7 @@ def open_generator(
     path: str | Path,
     *,
     device: str = "auto",
-    weights: Weights = "ema",
+    weights: Weights | None = None,
     autocast: str = "auto",
     vae: str | None = None,
     text_encoder: str | None = None,
@@ -250,7 +256,7 @@ def open_generator(
     Args:
         path: As of :func:`training.denoiser.open_denoiser`.
         device: ``auto``, ``cpu`` or ``cuda``.
-        weights: The average, or those of the last step.
+        weights: As of :func:`training.denoiser.open_denoiser`.
         autocast: ``auto``, ``off`` or ``bfloat16``.
         vae: Where the autoencoder is by now; None: where it was in training.
         text_encoder: Likewise.

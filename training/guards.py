@@ -122,9 +122,12 @@ class Guards:
 
 
 _TOLD: dict[Verdict, tuple[str, str]] = {
-    "non_finite": ("loss or gradient is not finite", "a smaller optimizer.lr, or float32"),
+    "non_finite": (
+        "loss or gradient is not finite",
+        "another --out with a smaller optimizer.lr, or float32",
+    ),
     "spike": (
         "gradient is far above the mean",
-        "a smaller optimizer.lr, or a larger spike_factor of the guards",
+        "a larger guards.spike_factor, or another --out with a smaller optimizer.lr",
     ),
 }

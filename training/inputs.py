@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from curation.errors import ConfigError
-from training.conditioning import given_of, latent_times_s
+from training.conditioning import given_of, latent_times_s, moved
 from training.data.batch import Batch
 from training.diffusion.flow import FlowConfig, shift_of, sigmas_of
 from training.diffusion.frame_masks import choose_mode, known_frames, unknown_latents
@@ -55,6 +55,7 @@ class InputMaker:
         autoencoder: Needed where frames are given or latents are not read.
         text_encoder: Needed where texts are not read.
         empty_prompt: States of the empty prompt, float (L, D); None: the text encoder's.
+        reads_latents: Batches have latents.
     """
 
     def __init__(
@@ -69,11 +70,12 @@ class InputMaker:
         autoencoder: Autoencoder | None = None,
         text_encoder: TextEncoder | None = None,
         empty_prompt: Tensor | None = None,
+        reads_latents: bool = False,
     ) -> None:
         self.spec, self.config, self.flow = spec, config, flow
         self.conditioning, self.seed, self.device = conditioning, seed, device
         self._autoencoder, self._text_encoder = autoencoder, text_encoder
-        self._given_empty = empty_prompt
+        self._given_empty, self.reads_latents = empty_prompt, reads_latents
 
     def plain(self, conditioning: ConditioningSettings) -> InputMaker:
         """The same maker with other conditioning."""
@@ -87,6 +89,7 @@ class InputMaker:
             autoencoder=self._autoencoder,
             text_encoder=self._text_encoder,
             empty_prompt=self._given_empty,
+            reads_latents=self.reads_latents,
         )
 
     def drawn(self, batch: Batch) -> Drawn:
@@ -128,23 +131,28 @@ class InputMaker:
         shape = self._latent_shape(batch)
         video = self._video(batch)
         posterior = self._posterior(batch, video)
-        x0 = posterior.mean
-        if self.conditioning.posterior == "sample":
-            x0 = posterior.sample(draws.normal("posterior", shape).to(self.device))
         if sigma_B is None:
             sigma_B = self._sigmas(draws, shape)
         size = batch.bucket.height_px, batch.bucket.width_px
-        given = given_of(self.spec, drawn.known_BT.to(self.device), size, video, self._autoencoder)
+        given = given_of(
+            self.spec, drawn.known_BT, size, video, self._autoencoder, device=self.device
+        )
+        x0 = posterior.mean
+        if self.conditioning.posterior == "sample":
+            noise = moved(draws.normal("posterior", shape), self.device)
+            # A sampler has the means of what is decided, and so has training.
+            unknown = given.unknown_Bt[:, None, :, None, None]
+            x0 = torch.where(unknown, posterior.sample(noise), x0)
         text, text_mask = self._texts(batch, draws)
         fps = torch.full((len(batch.keys),), float(batch.bucket.fps), device=self.device)
         return Inputs(
             x0_BCthw=x0,
-            noise_BCthw=draws.normal("noise", shape).to(self.device),
-            sigma_B=sigma_B.to(self.device, torch.float32),
+            noise_BCthw=moved(draws.normal("noise", shape), self.device),
+            sigma_B=moved(sigma_B.float(), self.device),
             given_BCthw=given.latents_BCthw,
             mask_BSthw=given.mask_BSthw,
             unknown_Bt=given.unknown_Bt,
-            weights_B=batch.weights.to(self.device),
+            weights_B=moved(batch.weights, self.device),
             text_BLD=text,
             text_mask_BL=text_mask,
             fps_B=fps,
@@ -159,11 +167,11 @@ class InputMaker:
         """Pixels in [-1, 1], on the device."""
         if batch.video is None:
             return None
-        return batch.video.to(self.device, non_blocking=True).float() / 127.5 - 1
+        return moved(batch.video, self.device).float() / 127.5 - 1
 
     def _posterior(self, batch: Batch, video: Tensor | None) -> Posterior:
         if "mean" in batch.latents:
-            mean, logvar = (batch.latents[name].to(self.device) for name in ("mean", "logvar"))
+            mean, logvar = (moved(batch.latents[n], self.device) for n in ("mean", "logvar"))
             return Posterior(mean.float(), logvar.float())
         if video is None or self._autoencoder is None:
             raise ConfigError(
@@ -225,4 +233,4 @@ def padded_texts(states: list[Tensor], device: torch.device) -> tuple[Tensor, Te
     lengths = torch.tensor([len(state) for state in states])
     text = torch.nn.utils.rnn.pad_sequence([s.float().cpu() for s in states], batch_first=True)
     mask = torch.arange(text.shape[1])[None] < lengths[:, None]
-    return text.to(device), mask.to(device)
+    return moved(text, device), moved(mask, device)

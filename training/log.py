@@ -1,4 +1,7 @@
-"""The log of a training: lines of JSON, means over the steps since the line before."""
+"""The log of a training: lines of JSON, means over the steps since the line before.
+
+Of numbers that are not finite: null where no step of a line had a finite one.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,11 @@ class TrainingLog:
         lines = self._path.read_text().splitlines(True) if self._path.exists() else []
         write_text(self._path, "".join(line for line in lines if _step_of(line) <= step))
 
+    @property
+    def is_waiting(self) -> bool:
+        """True when steps were noted that no line tells of."""
+        return bool(self._waiting)
+
     def note(self, row: dict[str, Any]) -> None:
         """Count a step in the next line."""
         self._waiting.append(row)
@@ -54,7 +62,8 @@ class TrainingLog:
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     names = sorted({name for row in rows for name in row} - set(OF_A_STEP))
     values = {name: [row[name] for row in rows if name in row] for name in names}
-    return {name: sum(given) / len(given) for name, given in values.items()}
+    finite = {name: [v for v in given if math.isfinite(v)] for name, given in values.items()}
+    return {n: sum(given) / len(given) if given else math.nan for n, given in finite.items()}
 
 
 def _step_of(line: str) -> float:

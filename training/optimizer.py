@@ -18,8 +18,9 @@ class OptimizerSettings(BaseModel):
     Attributes:
         lr: Highest learning rate.
         warmup_steps: Steps up to it, in a straight line.
-        decay: From there to ``final_share`` of it: along a cosine, in a straight line, or not.
-        final_share: Rate of the last step over the highest.
+        decay: From the first step on, to ``final_share`` of it behind the last: along a cosine, in
+            a straight line, or not at all.
+        final_share: What would come after the last step, over the highest rate.
         betas: Of AdamW.
         eps: Of AdamW.
         weight_decay: Of matrices; biases, norms and tables are left alone.
@@ -64,16 +65,18 @@ def make_adamw(
         settings: The optimizer's.
         fused: One kernel for all; None: torch's own choice.
     """
-    weights = [p for p in network.parameters() if p.requires_grad]
+    weights = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    decays = {n for n, p in weights.items() if p.ndim > 1 and n.endswith("weight")}
     groups = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [weights[n] for n in weights if n in decays]},
+        {"params": [weights[n] for n in weights if n not in decays], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=settings.lr,
         betas=settings.betas,
         eps=settings.eps,
+        weight_decay=settings.weight_decay,
         fused=fused,
     )
 

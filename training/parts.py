@@ -12,6 +12,16 @@ from training.models.dit import Dit, DitConfig
 from training.settings import DenoiserTraining
 
 
+def loader_of(settings: DenoiserTraining) -> ClipLoader:
+    """The batches; with pixels only if something is to be encoded of them."""
+    loader = ClipLoader(settings=settings.data_read(), rank=0, world_size=1)
+    described = loader.latent_set
+    if settings.data_read().pixels or described is None or described.autoencoder is not None:
+        return loader
+    loader.close()  # it has texts alone
+    return ClipLoader(settings=settings.data, rank=0, world_size=1)
+
+
 def network_of(settings: DenoiserTraining, encoders: Encoders) -> Dit:
     """The network with its first weights, which depend on the seed alone.
 
@@ -52,6 +62,7 @@ def maker_of(
         autoencoder=encoders.autoencoder if needs_vae else None,
         text_encoder=None if has_text else encoders.text_encoder,
         empty_prompt=loader.empty_prompt,
+        reads_latents=not encodes,
     )
 
 
@@ -64,6 +75,7 @@ def about_of(
         name=settings.name,
         model=fields_of(config),
         flow=settings.flow.model_dump(),
+        modes=settings.conditioning.modes,
         vae=settings.vae,
         vae_fingerprint=spec.fingerprint,
         text_encoder=settings.text_encoder,

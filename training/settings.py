@@ -68,8 +68,17 @@ class FlowSettings(_Section):
     tokens_high: int = Field(default=4096, ge=2)
     by_length: bool = True
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.config()
+        return self
+
     def config(self) -> FlowConfig:
-        """As the mathematics takes it."""
+        """As the mathematics takes it.
+
+        Raises:
+            ValueError: Numbers that do not fit together.
+        """
         return FlowConfig(**self.model_dump())
 
 
@@ -99,9 +108,14 @@ class ConditioningSettings(_Section):
         return self
 
     @property
+    def modes(self) -> tuple[str, ...]:
+        """Those with a weight, sorted."""
+        return tuple(sorted(mode for mode, weight in self.mixture.items() if weight))
+
+    @property
     def gives_frames(self) -> bool:
         """True when some samples are given frames."""
-        return any(weight for mode, weight in self.mixture.items() if mode != TEXT)
+        return self.modes != (TEXT,)
 
 
 class ValidationSettings(_Section):

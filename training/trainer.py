@@ -9,6 +9,7 @@ on behind its last checkpoint and ends with the same bits, on one machine and nu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +19,13 @@ from typing import Any, Literal
 
 import torch
 
-from curation.errors import ConfigError
+from curation.errors import ClipmillError, ConfigError
 from training.checkpoint import has_checkpoint, latest_checkpoint, save_checkpoint
 from training.compute import autocast_of, device_of, dtype_of
 from training.data.batch import Batch
-from training.data.loader import ClipLoader
 from training.denoiser import About
 from training.ema import Ema
-from training.encoders import Encoders
+from training.encoders import Encoders, same_encoder
 from training.files import write_text
 from training.folder import hold_folder, same_settings
 from training.guards import Guards
@@ -39,7 +39,7 @@ from training.optimizer import (
     optimizer_tensors,
     set_rate,
 )
-from training.parts import about_of, maker_of, network_of
+from training.parts import about_of, loader_of, maker_of, network_of
 from training.sampling import SampleMaker
 from training.settings import DenoiserTraining
 from training.step import weighted_loss
@@ -47,11 +47,16 @@ from training.trackers import Trackers
 from training.validation import Validation
 
 SETTINGS = "settings.json"
-NOT_OF_THE_RUN = {
-    *("threads", "device", "autocast", "compile", "checkpointing"),
-    *("keep", "keep_every", "log_every", "tensorboard", "wandb"),
+READING = ("decoder", "num_workers", "worker_kind", "prefetch_bytes", "pin_memory", "max_failures")
+NOT_OF_THE_RUN: Any = {
+    **dict.fromkeys(("threads", "device", "autocast", "compile", "checkpointing"), True),
+    **dict.fromkeys(("vae", "text_encoder", "guards", "validation", "samples"), True),
+    **dict.fromkeys(("save_every", "keep", "keep_every", "log_every", "tensorboard"), True),
+    "wandb": True,
+    "data": {"sources": {"__all__": {"root"}}, "read": set(READING)},
 }
-"""Settings that may differ when a run is gone on with."""
+"""Settings that may differ when a run is gone on with: where and how it computes, and what is
+looked at on the way. Which latents and texts are meant is told by their fingerprints."""
 
 
 @dataclass
@@ -109,7 +114,7 @@ class DenoiserTrainer:
             torch.set_num_threads(settings.threads)
         self.device = device_of(settings.device)
         self._autocast = autocast_of(settings.autocast, self.device)
-        self.loader = ClipLoader(settings=settings.data_read(), rank=0, world_size=1)
+        self.loader = loader_of(settings)
         self.encoders = Encoders(
             settings.vae, settings.text_encoder, self.loader.latent_set, self.device
         )
@@ -119,13 +124,17 @@ class DenoiserTrainer:
         self._optimizer = make_adamw(self.network, settings.optimizer)
         self._guards = Guards(settings.guards, where=str(out))
         self._maker = maker_of(settings, self.network.config, self.loader, self.encoders)
-        self._validation = Validation(settings.validation, settings.data, self._maker)
+        buckets = self.loader.plan.bucket_settings
+        self._validation = Validation(settings.validation, settings.data, buckets, self._maker)
         self._samples = SampleMaker(settings.samples, self.encoders, settings.autocast)
+        self._open_what_is_needed_later()
         self._metrics = StepMetrics()
         self._meter = Meter(
             self.network.config, self.device, dtype_of(settings.autocast, self.device)
         )
-        self.step = 0
+        self.step = self._saved = 0
+        self._row: dict[str, Any] = {}
+        self._figures: dict[str, float] = {}
         self._take_folder()
         self._log = TrainingLog(out / LOG, told)
         self._trackers: Trackers | None = None
@@ -147,11 +156,14 @@ class DenoiserTrainer:
             self._train(wanted if steps is None else min(wanted, first + steps))
             report.steps, report.done_here = self.step, self.step - first
             report.finished, report.skipped = self.step >= wanted, self._guards.skipped
-            report.checkpoint = self.save() if report.done_here else None
+            report.checkpoint = self._save_what_is_new(first)
             if report.finished:
-                with self._averaged():
-                    report.validation = self._validation.figures(self.network, self._autocast)
+                report.validation = self._figures or self._validated()
                 report.samples = self._make_samples()
+        except ClipmillError:
+            with contextlib.suppress(ClipmillError):
+                self._save_what_is_new(self._saved)
+            raise
         finally:
             self.close()
         report.seconds = time.monotonic() - began
@@ -212,7 +224,7 @@ class DenoiserTrainer:
             "norm": norm,
             "wait_s": wait_s,
         }
-        return row | {"step_s": seconds} | self._meter.row(seconds)
+        return row | {"step_s": seconds} | self._meter.row(seconds + wait_s)
 
     def _clip(self) -> float:
         """Bound the gradient; the norm that it had."""
@@ -223,9 +235,10 @@ class DenoiserTrainer:
         """Look at fixed samples, write the log, save, make videos: each when it is due."""
         settings, step = self.settings, self.step
         over = step == settings.steps
-        if step % settings.validation.every_steps == 0 and not over:
-            with self._averaged():
-                row |= self._validation.figures(self.network, self._autocast)
+        self._row = row
+        if step % settings.validation.every_steps == 0 or over:
+            self._figures = self._validated()
+            row |= self._figures
         self._log.note(row)
         saves = step % settings.save_every == 0 and not over
         # Before a checkpoint too: a run that goes on from it has nothing left to tell of before.
@@ -241,8 +254,22 @@ class DenoiserTrainer:
         if self._trackers is not None:
             self._trackers.row(self.step, {k: v for k, v in told.items() if k != "step"})
 
+    def _validated(self) -> dict[str, float]:
+        """Figures of the averaged weights."""
+        with self._averaged():
+            return self._validation.figures(self.network, self._autocast)
+
+    def _save_what_is_new(self, since: int) -> str | None:
+        """A checkpoint with the log up to it, if there are steps behind one; its folder."""
+        if self.step == since or self._guards.in_a_row:
+            return None
+        if self._log.is_waiting:
+            self._tell(self._row)
+        return self.save()
+
     def save(self) -> str:
         """Write a checkpoint; its folder."""
+        self._saved = self.step
         groups = {
             "model": dict(self.network.named_parameters()),
             "ema": self.ema.state_dict(),
@@ -290,7 +317,8 @@ class DenoiserTrainer:
             fill_optimizer(self._optimizer, found.group("optimizer"))
             self._guards.load_state_dict(found.about["guards"])
             self.loader.load_state_dict(found.about["loader"])
-            self.step = found.step
+            self._check_encoders(found.about["denoiser"])
+            self.step = self._saved = found.step
             self._log.go_on(self.step)
         self._trackers = Trackers(
             self.out,
@@ -299,6 +327,27 @@ class DenoiserTrainer:
             config=settings.model_dump(mode="json"),
             step=self.step,
         )
+
+    def _check_encoders(self, denoiser: dict[str, Any]) -> None:
+        """Refuse latents or texts of other encoders than before.
+
+        Raises:
+            ConfigError: They are.
+        """
+        before, now = About.model_validate(denoiser), self.about
+        same_encoder(now.vae, now.vae_fingerprint, before.vae_fingerprint, "vae")
+        texts = now.text_fingerprint, before.text_fingerprint
+        same_encoder(now.text_encoder, *texts, "text_encoder")
+
+    def _open_what_is_needed_later(self) -> None:
+        """Find now, and not after hours, that an encoder or the validation's data is missing.
+
+        Raises:
+            ConfigError: It is.
+        """
+        if self.settings.samples.prompts:
+            _ = self.encoders.autoencoder, self.encoders.text_encoder
+        _ = self._validation.batches
 
     def _averaged(self) -> Any:  # noqa: ANN401 - a context manager
         return self.ema.applied(self.network)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from training.data.batch import Batch
+from training.data.buckets import BucketSettings
 from training.data.loader import ClipLoader
 from training.data.settings import DataSettings, OrderSettings, SourceSettings
 from training.draws import SampleDraws
@@ -41,12 +42,20 @@ class Validation:
 
     Args:
         settings: Which.
-        data: Of the training: its buckets and latents are taken.
+        data: Of the training: its latents are taken.
+        buckets: Of the training, also where they were proposed.
         maker: Of the training.
     """
 
-    def __init__(self, settings: ValidationSettings, data: DataSettings, maker: InputMaker) -> None:
-        self._settings, self._data = settings, data
+    def __init__(
+        self,
+        settings: ValidationSettings,
+        data: DataSettings,
+        buckets: BucketSettings,
+        maker: InputMaker,
+    ) -> None:
+        self._settings = settings
+        self._data = data.model_copy(update={"buckets": buckets})
         self._maker = maker.plain(PLAIN)
 
     @property
@@ -66,7 +75,7 @@ class Validation:
         read = self._data.read.model_copy(update={"window": "middle", "flip": 0.0})
         order = OrderSettings(seed=self._data.order.seed, microbatches=1)
         data = self._data.model_copy(update={"sources": (source,), "read": read, "order": order})
-        if data.latents is not None:
+        if self._maker.reads_latents:
             data = data.model_copy(update={"pixels": False})
         found, left = [], settings.samples
         with ClipLoader(settings=data, rank=0, world_size=1) as loader:

@@ -55,8 +55,8 @@ def export(
         Media, typer.Option("--media", help="fiftyone: name the files' paths, or link them.")
     ] = Media.PATH,
     weights: Annotated[
-        Kind, typer.Option("--weights", help="weights: the average, or the last step's.")
-    ] = Kind.EMA,
+        Kind | None, typer.Option("--weights", help="weights: the average, or the last step's.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Write clips as Parquet, lines of JSON, a FiftyOne dataset, or a Hugging Face dataset.
@@ -94,10 +94,10 @@ def register(app: typer.Typer) -> None:
     )(export)
 
 
-def _export_weights(run: str, to: str, weights: Kind, as_json: bool) -> None:
+def _export_weights(run: str, to: str, weights: Kind | None, as_json: bool) -> None:
     from pipelines.export.weights import write_weights
 
-    told = write_weights(run, to, weights.value)
+    told = write_weights(run, to, weights.value if weights else None)
     if as_json:
         typer.echo(json.dumps(told, ensure_ascii=False))
     else:

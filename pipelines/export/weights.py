@@ -43,13 +43,13 @@ velocity = denoiser(  # noise - data
 KINDS = {"ema": "These are their averages (EMA).", "model": "These are those of the last step."}
 
 
-def write_weights(run: str, to: str, weights: Weights = "ema") -> dict[str, Any]:
+def write_weights(run: str, to: str, weights: Weights | None = None) -> dict[str, Any]:
     """Write ``model.safetensors``, ``config.json`` and ``README.md`` in a folder.
 
     Args:
         run: Folder of a run, of one of its checkpoints, or of an export.
         to: Folder; must not be there.
-        weights: The average, or those of the last step.
+        weights: The average, or those of the last step; None: the average, or what is there.
 
     Returns:
         What was written, plain JSON.
@@ -66,7 +66,7 @@ def write_weights(run: str, to: str, weights: Weights = "ema") -> dict[str, Any]
             told = {
                 "format": "weights",
                 "to": to,
-                "weights": weights,
+                "weights": about.weights,
                 "steps": about.steps,
                 "parameters": sum(map(math.prod, sizes)),
                 "sha256": file_sha256(beside / WEIGHTS),

@@ -87,7 +87,9 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once.")] = 1,
-    weights: Annotated[Kind, typer.Option(help="The average, or the last step's.")] = Kind.EMA,
+    weights: Annotated[
+        Kind | None, typer.Option(help="The average (as a rule), or the last step's.")
+    ] = None,
     vae: Annotated[str | None, typer.Option(help="Where the autoencoder is by now.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Likewise the text encoder.")] = None,
     device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = Device.AUTO,
@@ -119,7 +121,7 @@ def sample(
     generator = open_generator(
         checkpoint,
         device=device.value,
-        weights=weights.value,
+        weights=weights.value if weights else None,
         vae=vae,
         text_encoder=text_encoder,
     )
@@ -151,7 +153,7 @@ def sample(
             request,
             files,
             given=given,
-            denoiser={"path": checkpoint, "weights": weights.value},
+            denoiser={"path": checkpoint, "weights": generator.about.weights},
             strip=strip,
             told=told,
         )

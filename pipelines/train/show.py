@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY_S = 10.0
 HELD_OUT = {"val_psnr_db", "val_loss"}
+TOLD = {
+    "loss": ("loss", "loss {:.4f}"),
+    "psnr": ("val_psnr_db", "held out {:.2f} dB"),
+    "val": ("val_loss", "held out {:.4f}"),
+    "speed": ("tokens_per_s", "{:.0f} tokens/s"),
+}
+"""Keys of a row that are shown, and how."""
 Told = Callable[[dict[str, Any]], None]
 
 
@@ -109,15 +116,11 @@ def _made(report: VaeReport | DenoiserReport, folder: Path) -> list[str]:
 
 
 def _notes(row: dict[str, Any]) -> dict[str, str]:
+    """What is worth a look; a number that was not finite is null, and left out."""
     found = {}
-    if "loss" in row:
-        found["loss"] = f"loss {row['loss']:.4f}"
-    if "val_psnr_db" in row:
-        found["psnr"] = f"held out {row['val_psnr_db']:.2f} dB"
-    if "val_loss" in row:
-        found["val"] = f"held out {row['val_loss']:.4f}"
-    if "tokens_per_s" in row:
-        found["speed"] = f"{row['tokens_per_s']:.0f} tokens/s"
+    for name, (key, text) in TOLD.items():
+        if row.get(key) is not None:
+            found[name] = text.format(row[key])
     if row.get("skipped"):
         found["skipped"] = f"{row['skipped']} skipped"
     return found

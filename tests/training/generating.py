@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tests.training.encoding import tiny_vae
 from training.checkpoint import save_checkpoint
 from training.denoiser import CONFIG, WEIGHTS, About, Shape, fields_of
+from training.diffusion.frame_masks import MODES
 from training.generate import Generator
 from training.models.dit import Dit, DitConfig
 from training.models.open_autoencoder import open_autoencoder
@@ -51,6 +52,7 @@ def about_of(vae: str) -> About:
         name="tiny",
         model=fields_of(SIZES),
         flow={},
+        modes=MODES,
         vae=vae,
         vae_fingerprint=open_autoencoder(vae).spec.fingerprint,
         text_encoder="minilm",
@@ -66,7 +68,8 @@ def write_export(folder: Path, vae: str) -> Path:
     """As ``clipmill export`` leaves it."""
     folder.mkdir()
     save_file(tiny_dit().state_dict(), folder / WEIGHTS)
-    (folder / CONFIG).write_text(about_of(vae).model_dump_json())
+    told = about_of(vae).model_copy(update={"weights": "ema"})
+    (folder / CONFIG).write_text(told.model_dump_json())
     return folder
 
 

@@ -13,9 +13,18 @@ from numpy.typing import NDArray
 from curation.errors import ConfigError
 from tests.media import Camera, psnr
 from tests.training.encoding import tiny_vae
-from tests.training.generating import SHAPES, tiny_dit, tiny_generator, write_export, write_run
+from tests.training.generating import (
+    SHAPES,
+    about_of,
+    tiny_dit,
+    tiny_generator,
+    write_export,
+    write_run,
+)
+from training.checkpoint import save_checkpoint
 from training.data.batch import Batch
 from training.data.buckets import Bucket
+from training.denoiser import export_denoiser, open_denoiser
 from training.diffusion.guidance import Guidance
 from training.draws import SampleDraws
 from training.generate import Generator, open_generator
@@ -318,3 +327,26 @@ def test_a_network_in_training_is_left_as_it_is(generator: Generator) -> None:
     made(own, "a dog")
     assert network.training and all(p.grad is None for p in network.parameters())
     assert own.weights_sha256 == generator.weights_sha256
+
+
+def test_given_frames_mean_nothing_to_one_that_was_trained_on_texts(tmp_path: Path) -> None:
+    texts_alone = tiny_generator(tmp_path)
+    texts_alone.about = texts_alone.about.model_copy(update={"modes": ("text",)})
+    with pytest.raises(ConfigError, match="trained on texts alone"):
+        texts_alone.generate(request_of("a", given={0: scene()[0]}))
+    texts_alone.generate(request_of("a"))
+
+
+def test_an_export_has_one_kind_of_weights(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    average, last = tiny_dit(0), tiny_dit(1)
+    groups = {"ema": dict(average.named_parameters()), "model": dict(last.named_parameters())}
+    about = about_of(tiny_vae(tmp_path)).model_dump(mode="json")
+    save_checkpoint(run, 3, groups, {"denoiser": about})
+    export_denoiser(run, tmp_path / "model", weights="model")
+    network, told = open_denoiser(tmp_path / "model")
+    assert told.weights == "model" and told.steps == 3
+    assert torch.equal(network.enter.weight, last.enter.weight)
+    with pytest.raises(ConfigError, match="model alone, not ema"):
+        open_denoiser(tmp_path / "model", weights="ema")
+    assert open_denoiser(run)[1].weights == "ema"

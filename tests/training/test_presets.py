@@ -10,11 +10,12 @@ from training.presets import training_presets
 from training.settings import DenoiserTraining
 from training.settings_file import read_training
 
+MILLIONS = {"dit-debug": 5, "dit-small": 30, "dit-base": 120, "dit-1b": 1081, "closed-loop": 5}
 DENOISERS = [name for name in training_presets() if name != "vae-small"]
 
 
 def test_there_is_one_of_each_size() -> None:
-    assert {"dit-debug", "dit-small", "dit-base", "dit-1b", "closed-loop"} <= set(DENOISERS)
+    assert set(DENOISERS) == set(MILLIONS)
 
 
 @pytest.mark.parametrize("name", DENOISERS)
@@ -23,6 +24,8 @@ def test_a_preset_is_a_training_whose_shapes_the_network_takes(name: str) -> Non
     assert isinstance(wanted, DenoiserTraining)
     with torch.device("meta"):
         network = Dit(wanted.model.config(patch=wanted.data.buckets.patch))
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    assert millions == pytest.approx(MILLIONS[name], abs=0.5)
     config = network.config
     for bucket in wanted.data.buckets.buckets():
         t, h, w = (bucket.frames - 1) // 4 + 1, bucket.height_px // 8, bucket.width_px // 8

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from curation.errors import BudgetError, ConfigError
+from curation.errors import BudgetError, ClipmillError, ConfigError
+from pipelines.train.show import train_progress
 from tests.training.denoising import SHAPE, Encoded, encoded_footage, small_denoiser
 from training.checkpoint import latest_checkpoint
 from training.denoiser import open_denoiser
@@ -22,6 +24,7 @@ from training.log import LOG
 from training.optimizer import learning_rate
 from training.settings import DenoiserTraining
 from training.settings_file import training_of
+from training.step import Inputs
 from training.trainer import DenoiserTrainer
 
 ALL_MODES = {
@@ -69,6 +72,7 @@ import os, signal, sys, yaml
 import training.trainer as trainer
 from pathlib import Path
 from training.settings_file import training_of
+from training.step import Inputs
 real, calls = trainer.weighted_loss, 0
 def counted(*given):
     global calls
@@ -143,17 +147,81 @@ def test_rate_and_average_move_once_a_step(data: Encoded, tmp_path: Path) -> Non
     assert [row["lr"] for row in lines(tmp_path)] == pytest.approx(rates, rel=1e-5)
 
 
-def test_more_ranks_to_be_see_the_same_gradient(data: Encoded, tmp_path: Path) -> None:
-    """One step of 3 microbatches is one of 3 samples' sums: repeats of weight 0 add nothing."""
+def test_the_denominator_counts_what_counts_in_the_whole_step(
+    data: Encoded, tmp_path: Path
+) -> None:
+    """Known before anything is encoded; repeats of weight 0 add nothing."""
     trainer = DenoiserTrainer(settings(data), tmp_path)
-    trainer.network.requires_grad_(True)
     batches = next(trainer._steps())
     drawn = [trainer._maker.drawn(batch) for batch in batches]
-    numbers = 4 * 3 * 4 * 6
-    assert sum(one.numbers for one in drawn) == numbers * sum(
-        float(batch.weights.sum()) for batch in batches
-    )
+    a_sample = 4 * 3 * 4 * 6
+    weights = sum(float(batch.weights.sum()) for batch in batches)
+    assert len(batches) == 3 and sum(one.numbers for one in drawn) == a_sample * weights
     trainer.close()
+
+
+def test_bfloat16_and_checkpointing_stopped_and_gone_on_with(data: Encoded, tmp_path: Path) -> None:
+    given = {"autocast": "bfloat16", "checkpointing": True, "steps": 6}
+    train(tmp_path / "whole", data, **given)
+    DenoiserTrainer(settings(data, **given), tmp_path / "two").run(steps=3)
+    train(tmp_path / "two", data, **given)
+    assert same(tmp_path / "whole", tmp_path / "two")
+    train(tmp_path / "plain", data, steps=6)
+    assert not same(tmp_path / "whole", tmp_path / "plain")
+
+
+def test_a_stop_loses_no_line_of_the_log(data: Encoded, tmp_path: Path) -> None:
+    DenoiserTrainer(settings(data, log_every=4), tmp_path).run(steps=3)
+    assert [row["step"] for row in lines(tmp_path)] == [3]
+    train(tmp_path, data, log_every=4)
+    assert [row["step"] for row in lines(tmp_path)] == [3, 4, 8, 12]
+
+
+def test_an_error_on_the_way_loses_no_step(
+    data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = DenoiserTrainer(settings(data), tmp_path)
+    real = trainer._one_step
+
+    def failing(*given: Any) -> dict[str, Any]:  # noqa: ANN401
+        if trainer.step == 6:
+            raise BudgetError("17 samples cannot be read")
+        return real(*given)
+
+    monkeypatch.setattr(trainer, "_one_step", failing)
+    with pytest.raises(BudgetError, match="17 samples"):
+        trainer.run()
+    found = latest_checkpoint(tmp_path)
+    assert found is not None and found.step == 6
+
+
+def test_a_step_that_is_skipped_is_told_and_gone_on_from(
+    data: Encoded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its loss is no number: lines and progress must live with that."""
+    given = settings(data, steps=5, log_every=1)
+    with train_progress(5, quiet=False) as told:
+        trainer = DenoiserTrainer(given, tmp_path, told)
+        real = trainer._maker.inputs
+
+        def poisoned(*arguments: Any) -> Inputs:  # noqa: ANN401
+            found = real(*arguments)
+            bad = torch.full_like(found.x0_BCthw, torch.nan)
+            return replace(found, x0_BCthw=bad) if trainer.step == 2 else found
+
+        trainer._maker.inputs = poisoned  # type: ignore[method-assign]
+        report = trainer.run()
+    assert report.finished and report.skipped == 1
+    assert [row["loss"] is None for row in lines(tmp_path)] == [False, False, True, False, False]
+    assert "1 skipped" in capsys.readouterr().err
+
+
+def test_a_misnamed_encoder_is_found_before_the_first_step(data: Encoded, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        train(tmp_path, data, vae="/nowhere", samples={"prompts": ["a dog"]})
+    with pytest.raises(ClipmillError, match="nowhere"):
+        train(tmp_path, data, validation={"root": "/nowhere"})
+    assert not (tmp_path / LOG).exists()
 
 
 def test_texts_and_latents_of_the_set_need_no_encoder(data: Encoded, tmp_path: Path) -> None:
@@ -211,7 +279,7 @@ def test_validation_is_of_fixed_noise(data: Encoded, tmp_path: Path) -> None:
     assert samples == 3
     report = trainer.run()
     assert report.validation["val_loss"] < first["val_loss"]
-    assert sum("val_loss" in row for row in lines(tmp_path)) == 1  # the end's is in the report
+    assert ["val_loss" in row for row in lines(tmp_path)] == [True, True]
 
 
 def test_another_training_in_the_folder_is_refused(data: Encoded, tmp_path: Path) -> None:
@@ -241,6 +309,7 @@ def test_the_average_is_what_is_opened(data: Encoded, tmp_path: Path) -> None:
         ({"conditioning": {"mixture": {"first": 0}}}, "no mode has a weight"),
         ({"validation": {"sigmas": [0.0]}}, "between 0 and 1"),
         ({"optimizer": {"rl": 1}}, "rl"),
+        ({"flow": {"shift_low": 4}}, "shift_low"),
     ],
 )
 def test_mistakes_are_told(data: Encoded, given: dict[str, Any], told: str) -> None:

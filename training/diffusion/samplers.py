@@ -3,7 +3,7 @@
     dx / dsigma = velocity(x, sigma)         from noise at sigma = 1 to data at sigma = 0
 
 Where latents are given the path is known: ``(1 - sigma) given + sigma noise``. There the state is
-set to it before the network sees it, just as in training, and whatever the network says there is
+set to it before the network sees it, as in training, and whatever the network says there is
 not used; at sigma = 0 it is the given latents themselves, bit by bit.
 """
 

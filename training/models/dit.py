@@ -154,7 +154,7 @@ class Attention(nn.Module):
         key, value = map(
             self._heads, self.key_value(x_BND if to_BLD is None else to_BLD).chunk(2, -1)
         )
-        query, key = self.norm_query(query).to(value.dtype), self.norm_key(key).to(value.dtype)
+        query, key = _normed(query, self.norm_query.weight), _normed(key, self.norm_key.weight)
         if angles is not None:
             query, key = turned(query, *angles), turned(key, *angles)
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -253,6 +253,9 @@ class Dit(nn.Module):
         self.last_offsets = nn.Parameter(torch.zeros(2, width))
         self.leave = nn.Linear(width, config.latent_channels * config.cells)
         self.apply(_begin)
+        latents = config.latent_channels * config.cells
+        with torch.no_grad():  # what no mode of the training shows must not speak later
+            self.enter.weight[:, latents:] = 0
         for layer in (self.parts, self.leave, *(block.text.leave for block in self.blocks)):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
 
@@ -322,6 +325,11 @@ class Dit(nn.Module):
             own = angles if groups is None else groups.of(angles)
             found.append(((own.cos()[:, None].to(dtype), own.sin()[:, None].to(dtype)), groups))
         return found
+
+
+def _normed(x_BhNd: Tensor, weight: Tensor) -> Tensor:
+    """Root mean square norm in the type of ``x``: the kernels want one type for both."""
+    return F.rms_norm(x_BhNd, (x_BhNd.shape[-1],), weight.to(x_BhNd.dtype), eps=1e-6)
 
 
 def scaled(x_BND: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
