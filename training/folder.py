@@ -9,8 +9,9 @@ from typing import IO, Any
 
 from curation.errors import ConfigError
 from curation.ids import canonical_json
+from training.files import write_text
 
-LOCK = "lock"
+LOCK, SETTINGS = "lock", "settings.json"
 
 
 def hold_folder(out: Path) -> IO[str]:
@@ -31,6 +32,36 @@ def hold_folder(out: Path) -> IO[str]:
         raise ConfigError(
             "another run is training here", where=str(out), mend="wait for it, or another --out"
         ) from exc
+    return lock
+
+
+def take_folder(out: Path, settings: dict[str, Any], *, holds_a_run: bool) -> IO[str]:
+    """Hold a folder for a run of some settings and write them down, or refuse it.
+
+    Args:
+        out: Of the run.
+        settings: Those that decide what comes out, plain JSON.
+        holds_a_run: A checkpoint is there: settings must be the same.
+
+    Returns:
+        The lock, see :func:`hold_folder`.
+
+    Raises:
+        ConfigError: Another run holds it, or it is of other settings.
+    """
+    lock = hold_folder(out)
+    path = out / SETTINGS
+    try:
+        if holds_a_run and not same_settings(path, settings):
+            raise ConfigError(
+                "holds a training with other settings",
+                where=str(out),
+                mend=f"another --out, or the settings of its {SETTINGS}",
+            )
+        write_text(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    except BaseException:
+        lock.close()
+        raise
     return lock
 
 

@@ -10,7 +10,6 @@ on behind its last checkpoint and ends with the same bits, on one machine and nu
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,15 +18,14 @@ from typing import Any, Literal
 
 import torch
 
-from curation.errors import ClipmillError, ConfigError
+from curation.errors import ClipmillError
 from training.checkpoint import has_checkpoint, latest_checkpoint, save_checkpoint
 from training.compute import autocast_of, device_of, dtype_of
 from training.data.batch import Batch
 from training.denoiser import About
 from training.ema import Ema
 from training.encoders import Encoders, same_encoder
-from training.files import write_text
-from training.folder import hold_folder, same_settings
+from training.folder import take_folder
 from training.guards import Guards
 from training.log import LOG, Told, TrainingLog
 from training.meter import Meter
@@ -46,7 +44,6 @@ from training.step import weighted_loss
 from training.trackers import Trackers
 from training.validation import Validation
 
-SETTINGS = "settings.json"
 READING = ("decoder", "num_workers", "worker_kind", "prefetch_bytes", "pin_memory", "max_failures")
 NOT_OF_THE_RUN: Any = {
     **dict.fromkeys(("threads", "device", "autocast", "compile", "checkpointing"), True),
@@ -135,7 +132,8 @@ class DenoiserTrainer:
         self.step = self._saved = 0
         self._row: dict[str, Any] = {}
         self._figures: dict[str, float] = {}
-        self._take_folder()
+        mine = settings.model_dump(mode="json", exclude=NOT_OF_THE_RUN)
+        self._lock = take_folder(out, mine, holds_a_run=has_checkpoint(out))
         self._log = TrainingLog(out / LOG, told)
         self._trackers: Trackers | None = None
 
@@ -361,20 +359,3 @@ class DenoiserTrainer:
         if self._trackers is not None:
             self._trackers.picture(self.step, "samples", made.strip)
         return [str(path) for path in made.files]
-
-    def _take_folder(self) -> None:
-        """Make the folder this run's own and write the settings down, or refuse it."""
-        mine = self.settings.model_dump(mode="json", exclude=NOT_OF_THE_RUN)
-        self._lock = hold_folder(self.out)
-        path = self.out / SETTINGS
-        try:
-            if has_checkpoint(self.out) and not same_settings(path, mine):
-                raise ConfigError(
-                    "holds a training with other settings",
-                    where=str(self.out),
-                    mend="another --out, or the settings of its settings.json",
-                )
-        except ConfigError:
-            self._lock.close()
-            raise
-        write_text(path, json.dumps(mine, indent=2, sort_keys=True) + "\n")

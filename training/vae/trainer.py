@@ -9,7 +9,6 @@ and number of threads. Out come ``vae.safetensors``, ``log.jsonl`` and ``checkpo
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,7 @@ from curation.errors import BudgetError, ConfigError
 from training.compute import autocast_of, device_of
 from training.data.keys import MASK, draw64
 from training.data.loader import ClipLoader
-from training.files import write_text
-from training.folder import hold_folder, same_settings
+from training.folder import take_folder
 from training.log import LOG, Told, TrainingLog
 from training.models.autoencoder import Posterior
 from training.models.vae import Vae, open_vae, save_vae
@@ -46,7 +44,7 @@ from training.vae.scale import latent_scale
 from training.vae.settings import VaeTraining
 from training.vae.state import load_state, save_state
 
-CHECKPOINT, WEIGHTS, SETTINGS = "checkpoint.safetensors", "vae.safetensors", "settings.json"
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "vae.safetensors"
 MAX_SKIPPED = 20
 """Steps in a row whose loss or gradient is not finite, before the training stops."""
 
@@ -106,7 +104,8 @@ class VaeTrainer:
         self._autocast = autocast_of(settings.autocast, self.device)
         self._loader = ClipLoader(settings=settings.data, rank=0, world_size=1)
         self._held_out = HeldOut(settings.validation, settings.data)
-        self._take_folder()
+        mine = settings.model_dump(mode="json", exclude={"threads", "device", "autocast"})
+        self._lock = take_folder(out, mine, holds_a_run=(out / CHECKPOINT).exists())
         torch.manual_seed(settings.data.order.seed)
         self.network = VaeNetwork(VaeConfig(**settings.model.model_dump())).to(self.device)
         self.average = {n: p.detach().clone() for n, p in self.network.state_dict().items()}
@@ -329,23 +328,6 @@ class VaeTrainer:
         }
         save_vae(path, network.cpu(), shift, scale, about)
         return path
-
-    def _take_folder(self) -> None:
-        """Make the folder this run's own and write the settings down, or refuse it."""
-        mine = self.settings.model_dump(mode="json", exclude={"threads", "device", "autocast"})
-        self._lock = hold_folder(self.out)
-        path = self.out / SETTINGS
-        try:
-            if (self.out / CHECKPOINT).exists() and not same_settings(path, mine):
-                raise ConfigError(
-                    "holds a training with other settings",
-                    where=str(self.out),
-                    mend="another --out, or the settings of its settings.json",
-                )
-        except ConfigError:
-            self._lock.close()
-            raise
-        write_text(path, json.dumps(mine, indent=2, sort_keys=True) + "\n")
 
 
 def trained_vae(out: Path) -> Vae:
