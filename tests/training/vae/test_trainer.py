@@ -154,7 +154,7 @@ def test_presets_are_read_and_mistakes_are_told() -> None:
         read_training("vae-small", ["optimizer.rl=1"])
     with pytest.raises(ConfigError, match="vae-small"):
         read_training("nothing.yaml")
-    with pytest.raises(ConfigError, match="kind 'dit'"):
+    with pytest.raises(ConfigError, match="kind 'unet'"):
         training_of({"kind": "unet"}, "file")
     with pytest.raises(ConfigError, match="microbatches"):
         read_training("vae-small", ["data.order.microbatches=2"])
