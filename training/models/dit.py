@@ -249,14 +249,15 @@ class Dit(nn.Module):
             nn.Linear(config.text_dim, width),
             nn.Linear(width, width),
         )
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        blocks = [Block(config) for _ in range(config.depth)]
+        self.blocks = nn.ModuleList(blocks)
         self.last_offsets = nn.Parameter(torch.zeros(2, width))
         self.leave = nn.Linear(width, config.latent_channels * config.cells)
         self.apply(_begin)
         latents = config.latent_channels * config.cells
         with torch.no_grad():  # what no mode of the training shows must not speak later
             self.enter.weight[:, latents:] = 0
-        for layer in (self.parts, self.leave, *(block.text.leave for block in self.blocks)):
+        for layer in (self.parts, self.leave, *(block.text.leave for block in blocks)):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
 
     def forward(
